@@ -1,0 +1,30 @@
+"""The one error that users see: what is wrong, and what to do about it."""
+
+from __future__ import annotations
+
+
+class SpuBenchError(Exception):
+    """A failure with a fix and a typed reason.
+
+    `problem` says in one line what is wrong, `fix` what to do about it. `reason` is one word of `REASONS`; it ends up
+    in the record of a failed cell.
+    """
+
+    def __init__(self, problem: str, fix: str, reason: str = "failed") -> None:
+        if reason not in REASONS:
+            raise ValueError(f"unknown reason {reason!r}: use one of {sorted(REASONS)}")
+        super().__init__(f"{problem} Fix: {fix}")
+        self.problem = problem
+        self.fix = fix
+        self.reason = reason
+
+
+REASONS = {
+    "bad_input": "a Program, option or argument that cannot run",
+    "environment": "something this machine lacks: a port, a right, a kernel feature, disk space",
+    "peer": "a party never came, left, or died",
+    "walltime": "the time limit was reached",
+    "memory": "a party was killed for its memory",
+    "link": "the probed link is not the link that was asked for",
+    "failed": "anything else",
+}

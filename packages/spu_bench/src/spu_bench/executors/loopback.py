@@ -1,0 +1,65 @@
+"""The parties as plain processes on this machine's loopback device: no shaping, no isolation."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from spu_bench.errors import SpuBenchError
+from spu_bench.executors.base import Host, PartyProcess
+from spu_bench.network import Network
+
+
+def cores_per_party(parties: int) -> int:
+    """Cores that each of `parties` on this machine may keep busy: at least 1."""
+    return max(1, len(os.sched_getaffinity(0)) // parties)
+
+
+@dataclass(frozen=True)
+class LoopbackHost:
+    """One party on 127.0.0.1."""
+
+    rank: int
+    cores: int
+    directory: str
+    address: str = "127.0.0.1"
+    interface: str = "lo"
+
+    def start(
+        self, arguments: Sequence[str], *, environment: Mapping[str, str], log: str
+    ) -> PartyProcess:
+        with open(Path(self.directory) / log, "ab") as stream:
+            return subprocess.Popen(
+                [sys.executable, *arguments],
+                cwd=self.directory,
+                env={**os.environ, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+            )
+
+
+class LoopbackExecutor:
+    """Parties on the loopback device as it is."""
+
+    name = "loopback"
+
+    def missing(self, network: Network) -> str | None:
+        if network.is_shaped:
+            return (
+                f"the loopback executor cannot give the network {network.name!r}: it never shapes the device that "
+                "everything on this machine uses; use --executor netns or docker, or --network loopback"
+            )
+        return None
+
+    @contextmanager
+    def open(self, network: Network, directories: Sequence[Path]) -> Iterator[list[Host]]:
+        if why := self.missing(network):
+            raise SpuBenchError(why, "choose another executor or network.", "environment")
+        cores = cores_per_party(len(directories))
+        yield [LoopbackHost(rank, cores, str(directory)) for rank, directory in enumerate(directories)]

@@ -1,0 +1,39 @@
+"""MPC-friendly Vision Transformers in JAX: heterogeneous attention, plans, checkpoint import and export to MPC."""
+
+__version__ = "0.1.0"
+
+from .config import CONFIGS, ConvTokenizer, ViTConfig, get_config
+from .export import export_program
+from .fusion import fuse_params
+from .kernels import KernelSet, get_kernels, kernel_names
+from .model import Outputs, apply
+from .params import count_params, flatten, init, load_params, save_params, unflatten
+from .plan import AttentionPlan, Choice, top_k
+from .program import Argument, Program
+from .variants import VARIANTS
+
+__all__ = [
+    "CONFIGS",
+    "VARIANTS",
+    "Argument",
+    "AttentionPlan",
+    "Choice",
+    "ConvTokenizer",
+    "KernelSet",
+    "Outputs",
+    "Program",
+    "ViTConfig",
+    "apply",
+    "count_params",
+    "export_program",
+    "flatten",
+    "fuse_params",
+    "get_config",
+    "get_kernels",
+    "init",
+    "kernel_names",
+    "load_params",
+    "save_params",
+    "top_k",
+    "unflatten",
+]

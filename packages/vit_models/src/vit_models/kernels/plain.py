@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Float
@@ -11,9 +12,11 @@ from . import KernelSet
 
 
 def softmax(x: Float[Array, "*s n"]) -> Float[Array, "*s n"]:
-    """exp(x - max x) / sum exp(x - max x) over the last axis."""
-    e = jnp.exp(x - lax.stop_gradient(jnp.max(x, axis=-1, keepdims=True)))
-    return e / jnp.sum(e, axis=-1, keepdims=True)
+    """exp(x - max x) / sum exp(x - max x) over the last axis, as jax.nn.softmax computes it.
+
+    Its maximum starts at minus infinity, which costs one comparison more than the values need: a plain port pays it.
+    """
+    return jax.nn.softmax(x, axis=-1)
 
 
 def normalise(x: Float[Array, "*s n"], eps: float) -> Float[Array, "*s n"]:
@@ -24,10 +27,13 @@ def normalise(x: Float[Array, "*s n"], eps: float) -> Float[Array, "*s n"]:
 def layer_norm(
     x: Float[Array, "*s c"], scale: Float[Array, " c"], bias: Float[Array, " c"], eps: float
 ) -> Float[Array, "*s c"]:
-    """(x - mean) / sqrt(variance + eps) * scale + bias over the last axis, with the biased variance."""
-    centred = x - jnp.mean(x, axis=-1, keepdims=True)
-    variance = jnp.mean(centred * centred, axis=-1, keepdims=True)
-    return centred * lax.rsqrt(variance + eps) * scale + bias
+    """(x - mean) / sqrt(variance + eps) * scale + bias over the last axis, as Flax's LayerNorm computes it.
+
+    The biased variance is E[x^2] - E[x]^2, kept from falling below zero by a maximum: one comparison under MPC.
+    """
+    mean = jnp.mean(x, axis=-1, keepdims=True)
+    variance = jnp.maximum(0.0, jnp.mean(x * x, axis=-1, keepdims=True) - mean * mean)
+    return (x - mean) * (lax.rsqrt(variance + eps) * scale) + bias
 
 
 def relu(x: Float[Array, "*s"]) -> Float[Array, "*s"]:

@@ -1,0 +1,19 @@
+"""Training of MPC-friendly Vision Transformers."""
+
+from mpc_search.checkpoint import load_checkpoint, save_checkpoint
+from mpc_search.data import ImageSet, fashion_mnist
+from mpc_search.errors import SearchError
+from mpc_search.train import Model, TrainSettings, accuracy, predict, train
+
+__all__ = [
+    "ImageSet",
+    "Model",
+    "SearchError",
+    "TrainSettings",
+    "accuracy",
+    "fashion_mnist",
+    "load_checkpoint",
+    "predict",
+    "save_checkpoint",
+    "train",
+]

@@ -1,0 +1,114 @@
+"""Every setting of SPU by its own name: TOML tables to RuntimeConfig, CompilerOptions and the link's description."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from spu import libspu
+
+from spu_bench.errors import SpuBenchError
+
+PROTOCOLS = {"semi2k": 2, "cheetah": 2, "aby3": 3, "ref2k": 2}
+"""Protocol names and the number of parties that each takes here."""
+
+DEFAULT_RUNTIME = {"field": "FM64", "fxp_fraction_bits": 18, "enable_pphlo_profile": True}
+"""FM64 with 18 fraction bits is SPU's own default for that ring; the profile is what the statistics are read from."""
+
+
+class Options(BaseModel):
+    """Settings of SPU, each by the name that SPU gives it; what is not named keeps SPU's default.
+
+    `runtime` holds fields of RuntimeConfig (enums by name, nested messages as tables), `compiler` fields of
+    CompilerOptions, `link` fields of link.Desc.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    runtime: dict[str, Any] = Field(default_factory=dict)
+    compiler: dict[str, Any] = Field(default_factory=dict)
+    link: dict[str, Any] = Field(default_factory=dict)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Options:
+        """Read a TOML file with the tables [runtime], [compiler], [link]; raises SpuBenchError naming the key."""
+        try:
+            raw = tomllib.loads(Path(path).read_text())
+        except (OSError, ValueError) as error:
+            raise SpuBenchError(f"{path} cannot be read as TOML: {error}.", "correct the file.", "bad_input") from error
+        if unknown := sorted(set(raw) - {"runtime", "compiler", "link"}):
+            raise _unknown("table", unknown[0], ["runtime", "compiler", "link"])
+        options = cls(**raw)
+        options.check()
+        return options
+
+    def check(self) -> None:
+        """Build every configuration once, so that a wrong name or value is found before a party starts."""
+        runtime_config("semi2k", self)
+        compiler_options(self)
+        set_link_fields(libspu.link.Desc(), self)
+
+
+def runtime_config(protocol: str, options: Options) -> libspu.RuntimeConfig:
+    """SPU's RuntimeConfig for `protocol` with `options`; raises SpuBenchError naming an unknown field or value."""
+    if protocol not in PROTOCOLS:
+        raise SpuBenchError(
+            f"There is no protocol {protocol!r}.", f"use one of {', '.join(sorted(PROTOCOLS))}.", "bad_input"
+        )
+    config = libspu.RuntimeConfig()
+    known = _fields(config)
+    for name, value in {**DEFAULT_RUNTIME, **options.runtime, "protocol": protocol.upper()}.items():
+        if name not in known:
+            raise _unknown("RuntimeConfig field", name, known)
+        # Through JSON, since 0.9.5 does not register every enum with Python (CheetahOtKind is missing); the parsed
+        # config has zeros for all other fields, so only this one is taken over.
+        parsed = libspu.RuntimeConfig()
+        if not parsed.ParseFromJsonString(json.dumps({name: value})):
+            raise SpuBenchError(
+                f"RuntimeConfig.{name} cannot be {value!r}.", "see SPU's documentation of RuntimeConfig.", "bad_input"
+            )
+        setattr(config, name, getattr(parsed, name))
+    return config
+
+
+def compiler_options(options: Options) -> libspu.CompilerOptions:
+    """SPU's CompilerOptions with `options`; raises SpuBenchError naming an unknown field or wrong value."""
+    compiler = libspu.CompilerOptions()
+    for name, value in options.compiler.items():
+        if name == "xla_pp_kind" and isinstance(value, str):
+            value = getattr(libspu.XLAPrettyPrintKind, value, value)
+        _assign(compiler, "CompilerOptions field", name, value)
+    return compiler
+
+
+def set_link_fields(description: Any, options: Options) -> None:
+    """Set the fields of a link.Desc that `options` names; raises SpuBenchError naming an unknown one."""
+    for name, value in options.link.items():
+        _assign(description, "link field", name, value)
+
+
+def _fields(target: Any) -> list[str]:
+    return [name for name in dir(target) if name[0].islower() and not callable(getattr(target, name))]
+
+
+def _assign(target: Any, kind: str, name: str, value: Any) -> None:
+    known = _fields(target)
+    if name not in known:
+        raise _unknown(kind, name, known)
+    try:
+        if isinstance(getattr(target, name), bool) is not isinstance(value, bool):
+            raise TypeError
+        setattr(target, name, value)
+    except TypeError:
+        raise SpuBenchError(
+            f"The {kind} {name!r} cannot be {value!r}.",
+            f"give a value like its default, {getattr(target, name)!r}.",
+            "bad_input",
+        ) from None
+
+
+def _unknown(kind: str, name: str, known: list[str]) -> SpuBenchError:
+    return SpuBenchError(f"There is no {kind} {name!r}.", f"use one of {', '.join(known)}.", "bad_input")

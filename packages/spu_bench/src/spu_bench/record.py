@@ -1,0 +1,206 @@
+"""The record of a measurement: typed, versioned, and the only source of a reported number."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from spu_bench.network import Network
+from spu_bench.options import Options
+from spu_bench.profile import OperationStats, Traffic
+
+SCHEMA_VERSION = 1
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Request(_Strict):
+    """What was asked for."""
+
+    protocol: str
+    network: Network
+    executor: str
+    runtime: str
+    options: Options
+    repeats: int
+    warmup: int
+    timeout_s: float
+
+
+class ProgramIdentity(_Strict):
+    """The Program that ran: its name, its fingerprint, and what made it."""
+
+    name: str
+    fingerprint: str
+    made_by: dict[str, Any]
+
+
+class Inference(_Strict):
+    """One inference at one party: seconds of sharing the input, of the protocol, of revealing; the link's totals.
+
+    `interface_*_bytes` are the kernel's counters of the interface that carries the link, headers included; on the
+    loopback device they hold both directions.
+    """
+
+    input_s: float
+    run_s: float
+    reveal_s: float
+    link: Traffic
+    interface_sent_bytes: int | None = None
+    interface_received_bytes: int | None = None
+
+
+class Failure(_Strict):
+    """Why a run has no valid result: a word of `errors.REASONS`, what was wrong, what to do."""
+
+    reason: str
+    problem: str
+    fix: str
+
+
+class PartyOutcome(_Strict):
+    """What one party reports of itself.
+
+    Operations are those of the last inference; `threads` is the cap on compute threads (0: none was set), `cpu_s` the
+    process's CPU time, `shared_bytes` what it sent of weights', inputs' and outputs' shares, beside SPU's link.
+    """
+
+    rank: int
+    role: Literal["server", "client", "helper"]
+    connect_s: float = 0.0
+    share_weights_s: float = 0.0
+    compile_s: float = 0.0
+    inferences: list[Inference] = Field(default_factory=list)
+    operations: list[OperationStats] = Field(default_factory=list)
+    shared_bytes: int = 0
+    peak_memory_bytes: int = 0
+    cpu_s: float = 0.0
+    threads: int = 0
+    opened_files: list[str] = Field(default_factory=list)
+    versions: dict[str, str] = Field(default_factory=dict)
+    failure: Failure | None = None
+
+
+class SampleStatistics(_Strict):
+    """Seconds of the measured inferences: order statistics, and a 95 % interval of the median from order statistics.
+
+    The interval is None below six samples, where no two order statistics enclose the median with that probability.
+    """
+
+    n: int
+    median: float
+    q1: float
+    q3: float
+    low: float
+    high: float
+    interval_95: tuple[float, float] | None
+
+
+class Accuracy(_Strict):
+    """Logits under MPC against the plaintext reference; counts of inputs, their largest error, equal classes."""
+
+    inputs: int
+    max_abs_error: float
+    top1_equal: int
+
+
+class RunRecord(_Strict):
+    """One measured cell.
+
+    `samples_s` are the seconds of the protocol alone (the slower party's), one per inference after the warm-up.
+    `messages` of a party are SPU's send actions, its rounds. A failed or invalid run has a `failure`, and whatever
+    was seen before it failed.
+    """
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    status: Literal["ok", "failed", "invalid"]
+    failure: Failure | None = None
+    request: Request
+    program: ProgramIdentity | None = None
+    samples_s: list[float] = Field(default_factory=list)
+    statistics: SampleStatistics | None = None
+    parties: list[PartyOutcome] = Field(default_factory=list)
+    link: dict[str, Any] = Field(default_factory=dict)
+    executor: dict[str, Any] = Field(default_factory=dict)
+    accuracy: Accuracy | None = None
+    logits: list[list[float]] | None = None
+    machine: dict[str, Any] = Field(default_factory=dict)
+    code: dict[str, Any] = Field(default_factory=dict)
+    cell: dict[str, Any] | None = None
+    cell_fingerprint: str | None = None
+    started_at: str
+    duration_s: float
+
+    @property
+    def rounds(self) -> int:
+        """Messages one party sends in an inference, one after another: the larger of the parties'."""
+        return max(party.inferences[-1].link.sent_messages for party in self.parties)
+
+    @property
+    def sent_bytes(self) -> list[int]:
+        """Bytes that each party sent in the last inference, in rank order."""
+        return [party.inferences[-1].link.sent_bytes for party in self.parties]
+
+    def save(self, path: str | Path) -> None:
+        """Write the record as JSON, whole or not at all."""
+        write_whole(Path(path), self.model_dump_json(indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path) -> RunRecord:
+        """Read a record; raises pydantic.ValidationError where it is not one of this schema."""
+        return cls.model_validate_json(Path(path).read_text())
+
+
+def record_json_schema() -> str:
+    """The JSON Schema of RunRecord, as committed beside the records."""
+    return json.dumps(RunRecord.model_json_schema(), indent=1, sort_keys=True) + "\n"
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write `text` to `path` through a temporary file and a rename, so that no reader ever sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w") as stream:
+            stream.write(text)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def summarize(samples_s: list[float]) -> SampleStatistics:
+    """Order statistics of at least one sample."""
+    ordered = sorted(samples_s)
+    n = len(ordered)
+    quarters = statistics.quantiles(ordered, n=4, method="inclusive") if n > 1 else ordered * 3
+    return SampleStatistics(
+        n=n,
+        median=statistics.median(ordered),
+        q1=quarters[0],
+        q3=quarters[2],
+        low=ordered[0],
+        high=ordered[-1],
+        interval_95=_median_interval(ordered),
+    )
+
+
+def _median_interval(ordered: list[float]) -> tuple[float, float] | None:
+    """The narrowest symmetric pair of order statistics that holds the median with at least 95 % (binomial)."""
+    n = len(ordered)
+    best: tuple[float, float] | None = None
+    for k in range(n // 2):
+        outside = 2 * sum(math.comb(n, i) for i in range(k + 1)) / 2**n
+        if outside <= 0.05:
+            best = (ordered[k], ordered[n - 1 - k])
+    return best

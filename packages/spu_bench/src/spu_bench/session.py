@@ -1,0 +1,64 @@
+"""What all parties of a run agree on: the link file."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from spu_bench.errors import SpuBenchError
+from spu_bench.options import PROTOCOLS, Options
+
+
+class PartyAddress(BaseModel):
+    """Where a party listens: SPU's link on `port`, the share exchange on `port` + 1."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    address: str
+    port: int = Field(ge=1024, le=65534)
+
+
+class Session(BaseModel):
+    """The content of a link file.
+
+    `party` lists the addresses in rank order: rank 0 is the server (weights), rank 1 the client (image), rank 2, in
+    a protocol of three, a helper without inputs. Every party has the same file.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    protocol: str = "semi2k"
+    party: tuple[PartyAddress, ...]
+    repeats: int = Field(default=1, ge=1)
+    warmup: int = Field(default=0, ge=0)
+    connect_timeout_s: float = Field(default=10.0, gt=0)
+    options: Options = Options()
+
+    @model_validator(mode="after")
+    def _parties_fit_protocol(self) -> Session:
+        if self.protocol not in PROTOCOLS:
+            raise ValueError(f"there is no protocol {self.protocol!r}, use one of {', '.join(sorted(PROTOCOLS))}")
+        if len(self.party) != PROTOCOLS[self.protocol]:
+            raise ValueError(f"{self.protocol} takes {PROTOCOLS[self.protocol]} parties, not {len(self.party)}")
+        return self
+
+    def digest(self) -> str:
+        """SHA-256 of the content, for the parties to compare."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+
+def load_session(path: str | Path) -> Session:
+    """Read a link file (TOML); raises SpuBenchError that names the key at fault."""
+    try:
+        session = Session.model_validate(tomllib.loads(Path(path).read_text()))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "link file"
+        raise SpuBenchError(f"{path}: {where}: {first['msg']}.", "correct the link file.", "bad_input") from None
+    except (OSError, ValueError) as error:
+        raise SpuBenchError(f"{path} cannot be read as TOML: {error}.", "correct the file.", "bad_input") from error
+    session.options.check()
+    return session

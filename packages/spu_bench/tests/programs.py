@@ -1,0 +1,57 @@
+"""Small Programs for the tests, written by hand from the format page, without vit_models."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from spu_bench.program import array_checksum, manifest_fingerprint
+
+
+def two_layer(weights: dict[str, jax.Array], images: jax.Array) -> jax.Array:
+    """A perceptron with one comparison, so that a run has products, a comparison and truncations."""
+    hidden = jnp.maximum(images.reshape(len(images), -1) @ weights["first"], 0.0)
+    return hidden @ weights["second"] + weights["bias"]
+
+
+def write_program(path: Path, *, batch: int = 1, pixels: int = 16, hidden: int = 32, seed: int = 0) -> Path:
+    """Write a two-layer perceptron with four classes as a Program; returns its directory."""
+    rng = np.random.default_rng(seed)
+    weights = {
+        "bias": rng.normal(size=4).astype(np.float32),
+        "first": (rng.normal(size=(pixels, hidden)) / np.sqrt(pixels)).astype(np.float32),
+        "second": (rng.normal(size=(hidden, 4)) / np.sqrt(hidden)).astype(np.float32),
+    }
+    images = rng.normal(size=(batch, pixels)).astype(np.float32)
+    lowered = jax.jit(two_layer, keep_unused=True).trace(weights, images).lower(lowering_platforms=("interpreter",))
+    module = lowered.compiler_ir("hlo").as_serialized_hlo_module_proto()
+    logits = np.asarray(two_layer(weights, images))
+    path.mkdir(parents=True)
+    (path / "module.hlo").write_bytes(module)
+    np.savez(path / "server.npz", **weights)
+    np.savez(path / "client.npz", images=images)
+    np.savez(path / "reference.npz", logits=logits)
+    manifest: dict[str, Any] = {
+        "schema": 1,
+        "name": "two_layer",
+        "module": {"file": "module.hlo", "sha256": hashlib.sha256(module).hexdigest()},
+        "arguments": [
+            *({**_spec(name, array), "holder": "server"} for name, array in sorted(weights.items())),
+            {**_spec("images", images), "holder": "client"},
+        ],
+        "outputs": [_spec("logits", logits)],
+        "made_by": {"test": True},
+    }
+    manifest["fingerprint"] = manifest_fingerprint(manifest)
+    (path / "program.json").write_text(json.dumps(manifest))
+    return path
+
+
+def _spec(name: str, array: np.ndarray[Any, Any]) -> dict[str, Any]:
+    return {"name": name, "shape": list(array.shape), "dtype": array.dtype.name, "sha256": array_checksum(array)}

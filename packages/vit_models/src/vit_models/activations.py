@@ -14,8 +14,15 @@ from .types import Array, Unary
 
 
 def exact(x: Float[Array, "*s"]) -> Float[Array, "*s"]:
-    """GeLU in its erf form, 0.5 x (1 + erf(x / sqrt 2)): what the original trains with (F.gelu)."""
-    # Spelled with erf, since the library's own form uses erfc, which has no counterpart under MPC.
+    """GeLU, x Phi(x), as JAX's library writes it (with erfc): what the original trains with (F.gelu).
+
+    erfc has no counterpart under MPC and becomes a rational polynomial: about 180 rounds, three times those of `erf`.
+    """
+    return jax.nn.gelu(x, approximate=False)
+
+
+def erf(x: Float[Array, "*s"]) -> Float[Array, "*s"]:
+    """The same function spelled 0.5 x (1 + erf(x / sqrt 2)), since SPU has erf as an operation of its own."""
     return 0.5 * x * (1.0 + lax.erf(x * math.sqrt(0.5)))
 
 
@@ -41,6 +48,7 @@ def identity(x: Float[Array, "*s"]) -> Float[Array, "*s"]:
 
 ACTIVATIONS: Mapping[str, Unary] = {
     "exact": exact,
+    "erf": erf,
     "tanh": tanh,
     "quad": quad,
     "relu": relu,

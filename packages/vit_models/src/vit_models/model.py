@@ -116,7 +116,7 @@ def apply(
 
     `attention` is a variant, "mix" (relu_softmax and scale), "softmax_scale" or any "on+off"; a mix takes a static
     `plan`, and without one it is the search form, which needs alpha among the parameters. Left out, it is "mix" for a
-    plan with an attention part and "softmax" otherwise. `gelu` is exact, tanh, quad, relu or identity; left out, the
+    plan with an attention part and "softmax" otherwise. `gelu` is exact, erf, tanh, quad, relu or identity; left out, the
     kernel set's own. With `train=True` and a key `rng`, dropout, attention dropout and stochastic depth act.
     `return_tokens` gives (logits, final-LayerNorm tokens); `return_blocks` gives `Outputs`. All arguments but params,
     images and rng are static. Raises ValueError on shapes, names or plans that do not fit.

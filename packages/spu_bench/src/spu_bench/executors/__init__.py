@@ -1,0 +1,19 @@
+"""Ways to run the parties: `loopback`, `netns`, `docker`, and `auto`, which takes the best that the machine offers."""
+
+from spu_bench.errors import SpuBenchError
+from spu_bench.executors.base import Executor
+from spu_bench.executors.loopback import LoopbackExecutor
+from spu_bench.executors.netns import NetnsExecutor
+
+_EXECUTORS: dict[str, type[Executor]] = {"netns": NetnsExecutor, "loopback": LoopbackExecutor}
+NAMES = tuple(_EXECUTORS)
+
+
+def get(name: str) -> Executor:
+    """Make the executor of that name; SpuBenchError ("bad_input") for another."""
+    if name not in _EXECUTORS:
+        raise SpuBenchError(f"no executor {name!r}.", f"use one of {', '.join(NAMES)}.", "bad_input")
+    return _EXECUTORS[name]()
+
+
+__all__ = ["NAMES", "Executor", "get"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from spu_bench.network import Network
 
@@ -30,15 +30,22 @@ class Host(Protocol):
     directory as seen by its processes: the executor shows a host nothing of the other parties' directories.
     """
 
-    rank: int
-    address: str
-    interface: str
-    cores: int
-    directory: str
+    @property
+    def rank(self) -> int: ...
 
-    def start(
-        self, arguments: Sequence[str], *, environment: Mapping[str, str], log: str
-    ) -> PartyProcess:
+    @property
+    def address(self) -> str: ...
+
+    @property
+    def interface(self) -> str: ...
+
+    @property
+    def cores(self) -> int: ...
+
+    @property
+    def directory(self) -> str: ...
+
+    def start(self, arguments: Sequence[str], *, environment: Mapping[str, str], log: str) -> PartyProcess:
         """Start `python <arguments>` on the host.
 
         The process works in `directory`; its standard output and error are appended to the file `log` there.
@@ -50,7 +57,8 @@ class Host(Protocol):
 class Executor(Protocol):
     """A way to run the parties: their isolation and their link."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def missing(self, network: Network) -> str | None:
         """Say in one line why this machine cannot give `network` by this executor, with the fix; None if it can."""
@@ -61,4 +69,8 @@ class Executor(Protocol):
 
         Raises SpuBenchError where the machine cannot do it.
         """
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """What the hosts and their link are (or were, when last open), for the record: JSON values only."""
         ...

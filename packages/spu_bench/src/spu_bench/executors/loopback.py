@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from spu_bench.errors import SpuBenchError
 from spu_bench.executors.base import Host, PartyProcess
@@ -30,9 +32,7 @@ class LoopbackHost:
     address: str = "127.0.0.1"
     interface: str = "lo"
 
-    def start(
-        self, arguments: Sequence[str], *, environment: Mapping[str, str], log: str
-    ) -> PartyProcess:
+    def start(self, arguments: Sequence[str], *, environment: Mapping[str, str], log: str) -> PartyProcess:
         with open(Path(self.directory) / log, "ab") as stream:
             return subprocess.Popen(
                 [sys.executable, *arguments],
@@ -56,6 +56,9 @@ class LoopbackExecutor:
                 "everything on this machine uses; use --executor netns or docker, or --network loopback"
             )
         return None
+
+    def describe(self) -> dict[str, Any]:
+        return {"executor": self.name, "shaper": "none", "kernel": platform.release()}
 
     @contextmanager
     def open(self, network: Network, directories: Sequence[Path]) -> Iterator[list[Host]]:

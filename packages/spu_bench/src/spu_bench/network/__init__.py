@@ -1,5 +1,5 @@
 """Networks as values, the shapers that realise them, and the probe that proves them."""
 
-from spu_bench.network.model import Network
+from spu_bench.network.model import LAN, LOOPBACK, PRESETS, WAN, Network
 
-__all__ = ["Network"]
+__all__ = ["LAN", "LOOPBACK", "PRESETS", "WAN", "Network"]

@@ -1,0 +1,223 @@
+"""The parties in network namespaces of this machine, joined by a bridge in a namespace of its own. Needs root.
+
+Nothing is made in the machine's own namespace: no interface, no route, no rule.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from spu_bench.errors import SpuBenchError
+from spu_bench.executors import owner
+from spu_bench.executors.base import Host, PartyProcess
+from spu_bench.executors.loopback import cores_per_party
+from spu_bench.network import Network, commands, shapers
+
+INTERFACE = "link0"
+_RUN = "/run/netns"
+
+
+@dataclass
+class NetnsHost:
+    """One party in its own network namespace; it is a shaper's site too."""
+
+    rank: int
+    cores: int
+    directory: str
+    address: str
+    namespace: str
+    state: Path
+    interface: str = INTERFACE
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def start(self, arguments: Sequence[str], *, environment: Mapping[str, str], log: str) -> PartyProcess:
+        return self._python(arguments, Path(self.directory), log, environment)
+
+    def run(self, command: Sequence[str]) -> str:
+        return _run(["ip", "netns", "exec", self.namespace, *command])
+
+    def spawn(self, arguments: Sequence[str], log: str) -> None:
+        self._python(arguments, self.state, log, {})
+
+    def _python(
+        self, arguments: Sequence[str], directory: Path, log: str, environment: Mapping[str, str]
+    ) -> subprocess.Popen[bytes]:
+        with open(directory / log, "ab") as stream:
+            process = subprocess.Popen(
+                ["ip", "netns", "exec", self.namespace, sys.executable, *arguments],
+                cwd=directory,
+                env={**os.environ, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+            )
+        self.processes.append(process)
+        return process
+
+
+class NetnsExecutor:
+    """Two or more parties on one machine, each in a network namespace. Memory and files are not isolated."""
+
+    name = "netns"
+
+    def __init__(self) -> None:
+        self._description: dict[str, Any] = {"executor": self.name}
+        self._shaper: shapers.Shaper = shapers.Unshaped()
+        self._hosts: list[NetnsHost] = []
+
+    def missing(self, network: Network) -> str | None:
+        if lacking := [tool for tool in ("ip", "tc") if shutil.which(tool) is None]:
+            return f"the netns executor needs the command {lacking[0]!r}; install iproute2"
+        trial = owner.new_name()
+        try:
+            _run(["ip", "netns", "add", trial])
+            _run(["ip", "netns", "del", trial])
+        except SpuBenchError as error:
+            return f"the netns executor may not make network namespaces ({error.problem.rstrip('.')}); run as root"
+        return None
+
+    def describe(self) -> dict[str, Any]:
+        """What the hosts are, or were when last open, for the record."""
+        if self._hosts:
+            self._description["shaper_cost"] = self._shaper.figures(self._hosts)
+        return dict(self._description)
+
+    @contextmanager
+    def open(self, network: Network, directories: Sequence[Path]) -> Iterator[list[Host]]:
+        if why := self.missing(network):
+            raise SpuBenchError(f"{why}.", "choose another executor, or give this one what it needs.", "environment")
+        sweep()
+        name = owner.new_name()
+        settings = commands.tcp_settings(network)
+        with ExitStack() as undo:
+            state = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=tempfile.gettempdir()))
+            undo.callback(shutil.rmtree, state, ignore_errors=True)
+            self._hosts = _join(name, network, directories, state, settings, undo)
+            self._shaper = shapers.choose(network, self._hosts[0])
+            self._shaper.shape(network, self._hosts)
+            self._description = {
+                "executor": self.name,
+                "shaper": self._shaper.name,
+                "addresses": [host.address for host in self._hosts],
+                "subnet": _SUBNET,
+                "congestion_control": commands.CONGESTION_CONTROL,
+                "settings": settings,
+                "kernel": platform.release(),
+            }
+            try:
+                yield list(self._hosts)
+            finally:
+                self.describe()
+                self._hosts = []
+
+
+def sweep() -> None:
+    """Remove what killed runs left: their namespaces, the processes in them, their directories."""
+    for namespace in sorted(os.listdir(_RUN)) if os.path.isdir(_RUN) else []:
+        if owner.is_orphan(namespace):
+            _remove(namespace)
+    for directory in Path(tempfile.gettempdir()).glob(f"{owner.PREFIX}-*"):
+        if owner.is_orphan(directory.name):
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+_SUBNET = "10.77.0.0/24"
+"""Private to the namespaces, which no route of this machine leads to: it collides with nothing."""
+
+
+def _join(
+    name: str,
+    network: Network,
+    directories: Sequence[Path],
+    state: Path,
+    settings: Mapping[str, str],
+    undo: ExitStack,
+) -> list[NetnsHost]:
+    """Make the namespaces, a bridge, and one veth pair per party."""
+    middle = f"{name}-bridge"
+    _add(middle, undo)
+    mtu = str(network.mtu)
+    _run(["ip", "-n", middle, "link", "add", "bridge", "type", "bridge"])
+    hosts = []
+    cores = cores_per_party(len(directories))
+    for rank, directory in enumerate(directories):
+        own = state / str(rank)
+        own.mkdir()
+        host = NetnsHost(rank, cores, str(directory), f"10.77.0.{rank + 1}", f"{name}-{rank}", own)
+        _add(host.namespace, undo)
+        undo.callback(_end, host)
+        port = f"port{rank}"
+        for command in (
+            f"-n {middle} link add {port} mtu {mtu} type veth peer name {INTERFACE} mtu {mtu} netns {host.namespace}",
+            f"-n {middle} link set dev {port} master bridge up",
+            f"-n {host.namespace} link set lo up",
+            f"-n {host.namespace} address add {host.address}/24 dev {INTERFACE}",
+            f"-n {host.namespace} link set dev {INTERFACE} up",
+        ):
+            _run(["ip", *command.split()])
+        for route in commands.route_commands(_SUBNET, INTERFACE, host.address):
+            host.run(route)
+        for key, value in settings.items():
+            path = "/proc/sys/" + key.replace(".", "/")
+            host.run(["sh", "-c", 'printf %s "$1" > "$2"', "sh", value, path])
+        hosts.append(host)
+    _run(["ip", "-n", middle, "link", "set", "dev", "bridge", "mtu", mtu, "up"])
+    return hosts
+
+
+def _add(namespace: str, undo: ExitStack) -> None:
+    _run(["ip", "netns", "add", namespace])
+    undo.callback(_remove, namespace)
+
+
+def _end(host: NetnsHost) -> None:
+    """End the host's processes: SIGTERM, a moment for last words, SIGKILL."""
+    running = [process for process in host.processes if process.poll() is None]
+    for process in running:
+        process.terminate()
+    until = time.monotonic() + 2
+    for process in running:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=max(0.05, until - time.monotonic()))
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def _remove(namespace: str) -> None:
+    """Kill what runs in the namespace, then delete it; its interfaces and rules go with it."""
+    with suppress(SpuBenchError):
+        for pid in _run(["ip", "netns", "pids", namespace]).split():
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+    with suppress(SpuBenchError):
+        _run(["ip", "netns", "del", namespace])
+
+
+def _run(command: Sequence[str]) -> str:
+    """Run one command of this machine; SpuBenchError ("environment") with its own last words where it fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise SpuBenchError(f"`{' '.join(command)}` did not run: {error}.", _FIX, "environment") from error
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip().splitlines()
+        raise SpuBenchError(
+            f"`{' '.join(command)}`: {said[-1] if said else f'exit status {done.returncode}'}", _FIX, "environment"
+        )
+    return done.stdout
+
+
+_FIX = "run as root, with iproute2 and iptables installed."

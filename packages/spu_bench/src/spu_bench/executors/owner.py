@@ -1,0 +1,39 @@
+"""Names that say whose they are, so that a later run can tell what a dead one left behind."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from pathlib import Path
+
+PREFIX = "spub"
+_NAME = re.compile(rf"{PREFIX}-(\d+)-(\d+)-\d+(?:-\w+)?")
+_openings = itertools.count()
+
+
+def new_name() -> str:
+    """A name for what this process opens next: `spub-<pid>-<start time>-<count>`."""
+    return f"{PREFIX}-{os.getpid()}-{_started(os.getpid())}-{next(_openings)}"
+
+
+def is_orphan(name: str) -> bool:
+    """Whether `name` (with any suffix) was made by a process that is gone."""
+    if (parts := _NAME.fullmatch(name)) is None:
+        return False
+    return _started(int(parts[1])) != int(parts[2])
+
+
+def machine() -> str:
+    """Where process numbers mean the same: this boot of this kernel, seen from this PID namespace."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
+
+
+def _started(pid: int) -> int | None:
+    """Start time of a living process in clock ticks since boot; None where there is none."""
+    try:
+        after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if after_name[0] in "ZX" else int(after_name[19])

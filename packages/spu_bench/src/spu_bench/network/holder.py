@@ -1,0 +1,186 @@
+"""The process that delays what one party receives, by holding each packet's verdict in the netfilter queue.
+
+`python -m spu_bench.network.holder` runs in the party's network namespace until SIGTERM. It leaves its figures in a
+state file: ready, its share of a core, how late it lets go.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import gc
+import json
+import os
+import random
+import select
+import signal
+import socket
+import statistics
+import sys
+import time
+from collections import deque
+from contextlib import suppress
+from pathlib import Path
+
+from spu_bench.network.commands import QUEUE
+from spu_bench.network.nfqueue import NetfilterQueue, Packet
+
+_HOUSEKEEPING_NS = 500_000_000
+_LEAD_STEP_NS = 20_000
+_MOST_LEAD_NS = 1_000_000
+_PR_SET_TIMERSLACK = 29
+
+
+class Link:
+    """When a packet is let go: after the packets before it, the time it takes on the wire, and the delay.
+
+    One clock per sender charges size over rate as netem does, so that the bucket of the sender's tbf, which lets a
+    short message through at once, gives nothing away. Packets keep their order, also under jitter.
+    """
+
+    def __init__(self, rates_mbit: dict[bytes, float], delay_ms: float, jitter_ms: float, seed: int) -> None:
+        self._ns_per_byte = {address: 8e3 / rate for address, rate in rates_mbit.items()}
+        self._delay_ns, self._jitter_ns = delay_ms * 1e6, jitter_ms * 1e6
+        self._random = random.Random(seed)
+        self._wire_free: dict[bytes, float] = {}
+        self._last = 0
+
+    def due(self, packet: Packet) -> int:
+        """Time at which to let the packet go, in ns of the monotonic clock; never before an earlier packet's."""
+        sent = max(float(packet.arrived_ns), self._wire_free.get(packet.source, 0.0))
+        sent += packet.size * self._ns_per_byte.get(packet.source, 0.0)
+        self._wire_free[packet.source] = sent
+        delay = self._delay_ns
+        if self._jitter_ns:
+            delay = max(0.0, self._random.gauss(delay, self._jitter_ns))
+        self._last = max(self._last, round(sent + delay))
+        return self._last
+
+
+class Holder:
+    """Holds and lets go.
+
+    It measures how late it is after each verdict and starts earlier by what is usual (`lead`): an eighth of each
+    lateness is learned, and of one far off (the machine was busy) no more than a step.
+    """
+
+    def __init__(self, queue: NetfilterQueue, link: Link, loss_percent: float, state: Path, seed: int) -> None:
+        self._queue, self._link, self._state = queue, link, state
+        self._loss, self._random = loss_percent / 100, random.Random(seed + 1)
+        self._held: deque[tuple[int, int]] = deque()
+        self._lead = 30_000
+        self._late_us: deque[float] = deque(maxlen=2000)
+        self._packets = self._dropped = 0
+        self._realtime = _prefer_realtime()
+        self._started_ns = self._window_ns = time.monotonic_ns()
+        self._started_cpu_ns = self._window_cpu_ns = time.process_time_ns()
+        self._peak_share = 0.0
+
+    def run(self) -> None:
+        """Hold packets until the process is told to end or its parent is gone."""
+        parent = os.getppid()
+        housekeeping = 0
+        while True:
+            now = time.monotonic_ns()
+            if now >= housekeeping:
+                if os.getppid() != parent:
+                    return
+                self._report(now)
+                housekeeping = now + _HOUSEKEEPING_NS
+            wake = housekeeping
+            if self._held:
+                self._let_go(now)
+                if self._held:
+                    wake = min(wake, self._held[0][0] - self._lead)
+            patience = max(0, wake - time.monotonic_ns()) / 1e9
+            if select.select([self._queue.socket], [], [], patience)[0]:
+                self._take()
+
+    def close(self) -> None:
+        """Let everything go and leave the last figures."""
+        if self._held:
+            self._queue.accept_up_to(self._held[-1][1])
+        self._report(time.monotonic_ns())
+
+    def _take(self) -> None:
+        for packet in self._queue.receive(64):
+            self._packets += 1
+            if self._loss and self._random.random() < self._loss:
+                self._queue.drop(packet.number)
+                self._dropped += 1
+            else:
+                self._held.append((self._link.due(packet), packet.number))
+
+    def _let_go(self, now: int) -> None:
+        first = self._held[0][0]
+        last = -1
+        while self._held and self._held[0][0] - self._lead <= now:
+            last = self._held.popleft()[1]
+        if last < 0:
+            return
+        self._queue.accept_up_to(last)
+        late = time.monotonic_ns() - first
+        self._late_us.append(late / 1e3)
+        step = min(max(-_LEAD_STEP_NS, late // 8), _LEAD_STEP_NS)
+        self._lead = min(max(0, self._lead + step), _MOST_LEAD_NS)
+
+    def _report(self, now: int) -> None:
+        cpu = time.process_time_ns()
+        if now - self._window_ns >= _HOUSEKEEPING_NS:
+            self._peak_share = max(self._peak_share, (cpu - self._window_cpu_ns) / (now - self._window_ns))
+            self._window_ns, self._window_cpu_ns = now, cpu
+        late = sorted(self._late_us)
+        figures = {
+            "seconds": (now - self._started_ns) / 1e9,
+            "cpu_seconds": (cpu - self._started_cpu_ns) / 1e9,
+            "cpu_share_peak": self._peak_share,
+            "packets": self._packets,
+            "dropped": self._dropped,
+            "late_us_p50": statistics.median(late) if late else None,
+            "late_us_p99": late[int(len(late) * 0.99)] if late else None,
+            "lead_us": self._lead / 1e3,
+            "realtime": self._realtime,
+        }
+        scratch = self._state.with_suffix(".tmp")
+        scratch.write_text(json.dumps(figures))
+        scratch.replace(self._state)
+
+
+def _prefer_realtime() -> bool:
+    """Ask to run before ordinary processes and to be woken without slack; say whether the first was granted."""
+    ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
+    with suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+        return True
+    return False
+
+
+def _rate(text: str) -> tuple[bytes, float]:
+    address, _, rate = text.partition("=")
+    return socket.inet_aton(address), float(rate)
+
+
+def main() -> None:
+    """Parse the command line and hold packets."""
+    parser = argparse.ArgumentParser(prog="python -m spu_bench.network.holder", description=__doc__)
+    parser.add_argument("--delay-ms", type=float, required=True, help="one-way delay")
+    parser.add_argument("--jitter-ms", type=float, default=0.0, help="standard deviation of the delay")
+    parser.add_argument("--loss-percent", type=float, default=0.0, help="packets lost")
+    parser.add_argument("--rate", type=_rate, action="append", default=[], help="ADDRESS=MBIT: a sender and its rate")
+    parser.add_argument("--state", type=Path, required=True, help="JSON file for the figures")
+    parser.add_argument("--seed", type=int, default=0, help="seed of jitter and loss")
+    given = parser.parse_args()
+    queue = NetfilterQueue(QUEUE, length=2**17)
+    link = Link(dict(given.rate), given.delay_ms, given.jitter_ms, given.seed)
+    holder = Holder(queue, link, given.loss_percent, given.state, given.seed)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    gc.freeze()
+    gc.disable()
+    try:
+        holder.run()
+    finally:
+        holder.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,11 +1,19 @@
 """Ways to run the parties: `loopback`, `netns`, `docker`, and `auto`, which takes the best that the machine offers."""
 
 from spu_bench.errors import SpuBenchError
+from spu_bench.executors.auto import AutoExecutor
 from spu_bench.executors.base import Executor
+from spu_bench.executors.docker import DockerExecutor
+from spu_bench.executors.lock import measurement_lock
 from spu_bench.executors.loopback import LoopbackExecutor
 from spu_bench.executors.netns import NetnsExecutor
 
-_EXECUTORS: dict[str, type[Executor]] = {"netns": NetnsExecutor, "loopback": LoopbackExecutor}
+_EXECUTORS: dict[str, type[Executor]] = {
+    "auto": AutoExecutor,
+    "docker": DockerExecutor,
+    "netns": NetnsExecutor,
+    "loopback": LoopbackExecutor,
+}
 NAMES = tuple(_EXECUTORS)
 
 
@@ -16,4 +24,4 @@ def get(name: str) -> Executor:
     return _EXECUTORS[name]()
 
 
-__all__ = ["NAMES", "Executor", "get"]
+__all__ = ["NAMES", "Executor", "get", "measurement_lock"]

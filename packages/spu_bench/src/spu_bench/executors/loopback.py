@@ -22,6 +22,15 @@ def cores_per_party(parties: int) -> int:
     return max(1, len(os.sched_getaffinity(0)) // parties)
 
 
+def cores_of(rank: int, parties: int) -> list[int]:
+    """The cores that party `rank` keeps to: its own share, or all where there are fewer cores than parties."""
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < parties:
+        return cores
+    share = len(cores) // parties
+    return cores[rank * share : (rank + 1) * share]
+
+
 @dataclass(frozen=True)
 class LoopbackHost:
     """One party on 127.0.0.1."""

@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -102,8 +101,7 @@ class NetnsExecutor:
         name = owner.new_name()
         settings = commands.tcp_settings(network)
         with ExitStack() as undo:
-            state = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=tempfile.gettempdir()))
-            undo.callback(shutil.rmtree, state, ignore_errors=True)
+            state = undo.enter_context(owner.scratch(name))
             self._hosts = _join(name, network, directories, state, settings, undo)
             self._shaper = shapers.choose(network, self._hosts[0])
             self._shaper.shape(network, self._hosts)
@@ -124,13 +122,10 @@ class NetnsExecutor:
 
 
 def sweep() -> None:
-    """Remove what killed runs left: their namespaces, the processes in them, their directories."""
+    """Remove what killed runs left: their namespaces and the processes in them."""
     for namespace in sorted(os.listdir(_RUN)) if os.path.isdir(_RUN) else []:
         if owner.is_orphan(namespace):
             _remove(namespace)
-    for directory in Path(tempfile.gettempdir()).glob(f"{owner.PREFIX}-*"):
-        if owner.is_orphan(directory.name):
-            shutil.rmtree(directory, ignore_errors=True)
 
 
 _SUBNET = "10.77.0.0/24"

@@ -5,6 +5,10 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 PREFIX = "spub"
@@ -22,6 +26,20 @@ def is_orphan(name: str) -> bool:
     if (parts := _NAME.fullmatch(name)) is None:
         return False
     return _started(int(parts[1])) != int(parts[2])
+
+
+@contextmanager
+def scratch(name: str) -> Iterator[Path]:
+    """A directory that carries the owner's name; those of dead owners are removed on the way in."""
+    for directory in Path(tempfile.gettempdir()).glob(f"{PREFIX}-*"):
+        if is_orphan(directory.name):
+            shutil.rmtree(directory, ignore_errors=True)
+    directory = Path(tempfile.gettempdir()) / f"{name}-state"
+    directory.mkdir(mode=0o700)
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def machine() -> str:

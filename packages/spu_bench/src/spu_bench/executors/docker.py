@@ -1,0 +1,348 @@
+"""The parties in Docker containers of this machine, on an internal bridge network.
+
+Each party has two containers that share one network namespace: the link's, which alone may shape (NET_ADMIN) and
+outlives the party's processes, and the party's own, which sees its own directory and has its limits. So a party
+cannot change its link, and the link's work counts against nobody's limit.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any
+
+from spu_bench.errors import SpuBenchError
+from spu_bench.executors import owner, source, subnets
+from spu_bench.executors.base import Host, PartyProcess
+from spu_bench.executors.loopback import cores_of, cores_per_party
+from spu_bench.network import Network, commands, shapers
+
+IMAGE = "spu-bench:reference"
+RIGHTS = ("NET_ADMIN", "SYS_NICE")
+INTERFACE = "eth0"
+_PARTY, _LINK = "/party", "/link"
+_OWNER, _MACHINE = "spu-bench.owner", "spu-bench.machine"
+_IN_LOG = 'log="$1"; shift; exec "$@" >>"$log" 2>&1'
+
+
+class DockerProcess:
+    """A container that is one process of a party; a signal that ended it is an exit status above 128."""
+
+    def __init__(self, container: Any) -> None:
+        self._container = container
+        self._status: int | None = None
+        self._ended = threading.Event()
+        container.start()
+        # The engine tells when it ends: asking it again and again would take time from the parties.
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        try:
+            self._status = int(self._container.wait()["StatusCode"])
+        except Exception:  # the container was removed, or the engine is gone: either way the process is no more
+            self._status = 137
+        self._ended.set()
+
+    def poll(self) -> int | None:
+        return self._status if self._ended.is_set() else None
+
+    def wait(self, timeout: float | None = None) -> int:
+        if not self._ended.wait(timeout) or self._status is None:
+            raise TimeoutError(f"the container {self._container.name} still runs after {timeout} s")
+        return self._status
+
+    def terminate(self) -> None:
+        self._signal("SIGTERM")
+
+    def kill(self) -> None:
+        self._signal("SIGKILL")
+
+    def _signal(self, name: str) -> None:
+        with suppress(_docker().errors.APIError):  # it has ended already
+            self._container.kill(name)
+
+
+@dataclass
+class DockerHost:
+    """One party: the link's container and how to make the party's; it is a shaper's site too."""
+
+    rank: int
+    cores: int
+    address: str
+    state: Path
+    link: Any
+    make: Callable[..., Any]
+    interface: str = INTERFACE
+    directory: str = _PARTY
+
+    def start(self, arguments: Sequence[str], *, environment: Mapping[str, str], log: str) -> PartyProcess:
+        command = ["sh", "-c", _IN_LOG, "sh", log, "python3", *arguments]
+        with _engine_errors(f"start a process of party {self.rank}"):
+            return DockerProcess(self.make(command, {"HOME": "/tmp", **environment}))
+
+    def run(self, command: Sequence[str]) -> str:
+        with _engine_errors(f"run `{' '.join(command)}`"):
+            status, output = self.link.exec_run(list(command))
+        said = str(output, errors="replace").strip()
+        if status:
+            last = said.splitlines()[-1] if said else f"exit status {status}"
+            raise SpuBenchError(
+                f"`{' '.join(command)}` in a container: {last}",
+                "let the engine grant NET_ADMIN to the link's containers, and use an image made by docker/build.",
+                "environment",
+            )
+        return said
+
+    def spawn(self, arguments: Sequence[str], log: str) -> None:
+        with _engine_errors("start the shaper"):
+            self.link.exec_run(["sh", "-c", _IN_LOG, "sh", log, "python3", *arguments], workdir=_LINK, detach=True)
+
+
+class DockerExecutor:
+    """One party per container.
+
+    `subnet` fixes the bridge's IPv4 subnet (None: a free one), `memory_bytes` each party's limit (None: nine tenths
+    of the machine's memory, shared equally).
+    """
+
+    name = "docker"
+
+    def __init__(
+        self,
+        image: str | None = None,
+        subnet: str | None = None,
+        memory_bytes: int | None = None,
+        rights: Sequence[str] = RIGHTS,
+    ) -> None:
+        self._image = image or os.environ.get("SPU_BENCH_IMAGE", IMAGE)
+        self._subnet = subnet or os.environ.get("SPU_BENCH_SUBNET") or None
+        self._memory, self._rights = memory_bytes, list(rights)
+        self._description: dict[str, Any] = {"executor": self.name}
+        self._shaper: shapers.Shaper = shapers.Unshaped()
+        self._hosts: list[DockerHost] = []
+
+    def missing(self, network: Network) -> str | None:
+        try:
+            with _engine() as engine:
+                self._find_image(engine)
+        except SpuBenchError as error:
+            return f"{error.problem.rstrip('.')}; {error.fix.rstrip('.')}"
+        return None
+
+    def describe(self) -> dict[str, Any]:
+        """What the hosts are, or were when last open, for the record."""
+        if self._hosts:
+            self._description["shaper_cost"] = self._shaper.figures(self._hosts)
+        return dict(self._description)
+
+    @contextmanager
+    def open(self, network: Network, directories: Sequence[Path]) -> Iterator[list[Host]]:
+        name = owner.new_name()
+        with ExitStack() as undo:
+            engine = undo.enter_context(_engine())
+            image = self._find_image(engine)
+            sweep(engine)
+            state = undo.enter_context(owner.scratch(name))
+            labels = {_OWNER: name, _MACHINE: owner.machine()}
+            undo.callback(_remove, engine, name)
+            with _engine_errors("make the parties' network and containers"):
+                bridge, subnet = self._bridge(engine, name, labels, network)
+                settings = commands.tcp_settings(network)
+                self._hosts = [
+                    self._host(engine, bridge, subnet, rank, directories, state, labels, settings)
+                    for rank in range(len(directories))
+                ]
+            for host in self._hosts:
+                for route in commands.route_commands(str(subnet), INTERFACE, host.address):
+                    host.run(route)
+            self._shaper = shapers.choose(network, self._hosts[0])
+            self._shaper.shape(network, self._hosts)
+            self._description = {
+                "executor": self.name,
+                "shaper": self._shaper.name,
+                "addresses": [host.address for host in self._hosts],
+                "subnet": str(subnet),
+                "congestion_control": commands.CONGESTION_CONTROL,
+                "settings": settings,
+                "kernel": platform.release(),
+                "engine": engine.version()["Version"],
+                "image": self._image,
+                "image_id": image.id,
+                "image_digests": image.attrs.get("RepoDigests") or [],
+                "image_labels": image.labels,
+                "memory_bytes": self._memory_of(len(directories)),
+                "cpus": [cores_of(rank, len(directories)) for rank in range(len(directories))],
+            }
+            try:
+                yield list(self._hosts)
+            finally:
+                self.describe()
+                self._hosts = []
+
+    def _find_image(self, engine: Any) -> Any:
+        try:
+            image = engine.images.get(self._image)
+        except _docker().errors.ImageNotFound:
+            raise SpuBenchError(
+                f"the Docker engine has no image {self._image!r}.", "make it with docker/build.", "environment"
+            ) from None
+        if image.labels.get(source.LABEL) != source.source_hash():
+            raise SpuBenchError(
+                f"the image {self._image!r} holds another version of spu_bench than this one.",
+                "make it anew with docker/build.",
+                "environment",
+            )
+        return image
+
+    def _bridge(self, engine: Any, name: str, labels: dict[str, str], network: Network) -> tuple[Any, IPv4Network]:
+        """An internal bridge network on a subnet that nobody uses."""
+        types = _docker().types
+        taken = [
+            IPv4Network(pool["Subnet"], strict=False)
+            for other in engine.networks.list()
+            for pool in other.attrs["IPAM"]["Config"] or []
+            if ":" not in pool["Subnet"]
+        ]
+        for subnet in subnets.free([*taken, *subnets.routed()], self._subnet):
+            pool = types.IPAMConfig(pool_configs=[types.IPAMPool(subnet=str(subnet), gateway=str(subnet[-2]))])
+            options = {"com.docker.network.driver.mtu": str(network.mtu)}
+            try:
+                bridge = engine.networks.create(
+                    name, driver="bridge", internal=True, ipam=pool, options=options, labels=labels
+                )
+            except _docker().errors.APIError as error:
+                if "overlap" not in str(error):
+                    raise
+                continue  # another run took it since the engine was asked
+            return bridge, subnet
+        raise SpuBenchError("every free subnet was taken meanwhile.", "run again.", "environment")
+
+    def _host(
+        self,
+        engine: Any,
+        bridge: Any,
+        subnet: IPv4Network,
+        rank: int,
+        directories: Sequence[Path],
+        state: Path,
+        labels: dict[str, str],
+        settings: dict[str, str],
+    ) -> DockerHost:
+        own = state / str(rank)
+        own.mkdir()
+        address = str(subnet[rank + 1])
+        link = engine.containers.create(
+            self._image,
+            ["sleep", "infinity"],
+            name=f"{bridge.name}-link{rank}",
+            network=bridge.name,
+            networking_config={bridge.name: engine.api.create_endpoint_config(ipv4_address=address)},
+            cap_drop=["ALL"],
+            cap_add=self._rights,
+            sysctls=settings,
+            mounts=[_mount(_LINK, own)],
+            labels=labels,
+            init=True,
+        )
+        link.start()
+        cpus = cores_of(rank, len(directories))
+
+        def make(command: list[str], environment: Mapping[str, str]) -> Any:
+            return engine.containers.create(
+                self._image,
+                command,
+                network_mode=f"container:{link.id}",
+                environment=dict(environment),
+                working_dir=_PARTY,
+                user=f"{os.getuid()}:{os.getgid()}",
+                mounts=[_mount(_PARTY, directories[rank])],
+                cap_drop=["ALL"],
+                security_opt=["no-new-privileges"],
+                cpuset_cpus=",".join(map(str, cpus)),
+                mem_limit=self._memory_of(len(directories)),
+                labels=labels,
+                init=True,
+            )
+
+        return DockerHost(rank, cores_per_party(len(directories)), address, own, link, make)
+
+    def _memory_of(self, parties: int) -> int:
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return self._memory or int(total * 0.9 / parties)
+
+
+def sweep(engine: Any) -> None:
+    """Remove the containers and networks of runs of this machine that were killed."""
+    mine = {"label": f"{_MACHINE}={owner.machine()}"}
+    made = [*engine.containers.list(all=True, filters=mine), *engine.networks.list(filters=mine)]
+    labels = [(each.attrs.get("Config") or each.attrs)["Labels"] for each in made]
+    for name in sorted({each[_OWNER] for each in labels}):
+        if owner.is_orphan(name):
+            _remove(engine, name)
+
+
+def _remove(engine: Any, name: str) -> None:
+    """Remove all that carries this owner's name; what is gone already is no failure."""
+    mine = {"label": f"{_OWNER}={name}"}
+    errors = _docker().errors
+    for container in engine.containers.list(all=True, filters=mine, ignore_removed=True):
+        with suppress(errors.NotFound, errors.APIError):
+            container.remove(force=True, v=True)
+    for network in engine.networks.list(filters=mine):
+        with suppress(errors.NotFound):
+            network.remove()
+
+
+def _mount(target: str, path: Path) -> Any:
+    return _docker().types.Mount(target, str(path.resolve()), type="bind")
+
+
+def _docker() -> Any:
+    """Docker's SDK for Python, which only this executor needs."""
+    try:
+        return importlib.import_module("docker")
+    except ImportError:
+        raise SpuBenchError(
+            "the docker executor needs Docker's SDK for Python.", "pip install 'spu_bench[docker]'.", "environment"
+        ) from None
+
+
+@contextmanager
+def _engine() -> Iterator[Any]:
+    docker = _docker()
+    try:
+        client = docker.from_env(timeout=60)
+        client.ping()
+    except (docker.errors.DockerException, OSError) as error:
+        at = os.environ.get("DOCKER_HOST", "its usual socket")
+        raise SpuBenchError(
+            f"no Docker engine answers at {at} ({error}).",
+            "start one (docker/start-engine does, as root), or use --executor netns.",
+            "environment",
+        ) from None
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+@contextmanager
+def _engine_errors(doing: str) -> Iterator[None]:
+    """Turn what the engine complains of into one line."""
+    try:
+        yield
+    except _docker().errors.DockerException as error:
+        said = getattr(error, "explanation", None) or str(error)
+        full = "no space left" in said
+        raise SpuBenchError(
+            f"the Docker engine could not {doing}: {said}.",
+            "free disk space." if full else "see what the engine says, and its log.",
+            "environment",
+        ) from error

@@ -1,0 +1,76 @@
+"""One measured run at a time on this machine."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from spu_bench.errors import SpuBenchError
+
+_POLL_S = 0.2
+
+
+@contextmanager
+def measurement_lock(
+    timeout_s: float = 3600.0,
+    on_wait: Callable[[str], None] | None = None,
+    path: Path | None = None,
+) -> Iterator[None]:
+    """Hold this machine's lock for latency, so that two measured runs never share it.
+
+    Another holder is waited for, `on_wait` being told once; a holder that dies lets go. Raises SpuBenchError
+    ("walltime") after `timeout_s`, and ("environment") under xdist, whose workers would measure each other.
+    """
+    if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+        raise SpuBenchError(
+            f"a latency is not measured under pytest-xdist (this is its worker {worker}): other workers would share "
+            "the cores and the result would be theirs too.",
+            "run these cells without -n.",
+            "environment",
+        )
+    path = path or _default_path()
+    lock = _open(path)
+    try:
+        _take(lock, path, timeout_s, on_wait)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _take(lock: int, path: Path, timeout_s: float, on_wait: Callable[[str], None] | None) -> None:
+    until = time.monotonic() + timeout_s
+    told = False
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > until:
+                raise SpuBenchError(
+                    f"another measured run has held {path} for {timeout_s:.0f} s.",
+                    "wait for it to end, or end it.",
+                    "walltime",
+                ) from None
+            if not told and on_wait is not None:
+                on_wait(f"waiting for another measured run on this machine to end ({path})")
+            told = True
+            time.sleep(_POLL_S)
+
+
+def _default_path() -> Path:
+    shared = Path("/run/lock")
+    directory = shared if os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
+    return directory / "spu-bench-measurement.lock"
+
+
+def _open(path: Path) -> int:
+    """Open for reading, which is all that flock needs: a sticky directory refuses O_CREAT on another user's file."""
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)

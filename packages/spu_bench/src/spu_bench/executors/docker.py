@@ -27,6 +27,7 @@ from spu_bench.network import Network, commands, shapers
 IMAGE = "spu-bench:reference"
 RIGHTS = ("NET_ADMIN", "SYS_NICE")
 INTERFACE = "eth0"
+_MOST_SHARES = 262_144  # a link's container comes before the parties', where the kernel grants it no real-time priority
 _PARTY, _LINK = "/party", "/link"
 _OWNER, _MACHINE = "spu-bench.owner", "spu-bench.machine"
 _IN_LOG = 'log="$1"; shift; exec "$@" >>"$log" 2>&1'
@@ -247,6 +248,7 @@ class DockerExecutor:
             cap_drop=["ALL"],
             cap_add=self._rights,
             sysctls=settings,
+            cpu_shares=_MOST_SHARES,
             mounts=[_mount(_LINK, own)],
             labels=labels,
             init=True,

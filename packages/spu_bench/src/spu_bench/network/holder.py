@@ -71,7 +71,7 @@ class Holder:
         self._lead = 30_000
         self._late_us: deque[float] = deque(maxlen=2000)
         self._packets = self._dropped = 0
-        self._realtime = _prefer_realtime()
+        self._priority = _take_priority()
         self._started_ns = self._window_ns = time.monotonic_ns()
         self._started_cpu_ns = self._window_cpu_ns = time.process_time_ns()
         self._peak_share = 0.0
@@ -139,20 +139,23 @@ class Holder:
             "late_us_p50": statistics.median(late) if late else None,
             "late_us_p99": late[int(len(late) * 0.99)] if late else None,
             "lead_us": self._lead / 1e3,
-            "realtime": self._realtime,
+            "priority": self._priority,
         }
         scratch = self._state.with_suffix(".tmp")
         scratch.write_text(json.dumps(figures))
         scratch.replace(self._state)
 
 
-def _prefer_realtime() -> bool:
-    """Ask to run before ordinary processes and to be woken without slack; say whether the first was granted."""
+def _take_priority() -> str:
+    """Ask to be woken without slack and to run before others: as far as is granted, which is said."""
     ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
     with suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
-        return True
-    return False
+        return "realtime"
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, -20)
+        return "nice -20"
+    return "ordinary"
 
 
 def _rate(text: str) -> tuple[bytes, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,21 @@ import numpy as np
 from spu_bench.program import array_checksum, manifest_fingerprint
 
 
-def two_layer(weights: dict[str, jax.Array], images: jax.Array) -> jax.Array:
+def two_layer(weights: dict[str, jax.Array], images: jax.Array, depth: int = 1) -> jax.Array:
     """A perceptron with one comparison, so that a run has products, a comparison and truncations."""
-    hidden = jnp.maximum(images.reshape(len(images), -1) @ weights["first"], 0.0)
+    hidden = images.reshape(len(images), -1) @ weights["first"]
+    for step in range(depth):
+        hidden = jnp.maximum(hidden, 0.01 * step)
     return hidden @ weights["second"] + weights["bias"]
 
 
-def write_program(path: Path, *, batch: int = 1, pixels: int = 16, hidden: int = 32, seed: int = 0) -> Path:
-    """Write a two-layer perceptron with four classes as a Program; returns its directory."""
+def write_program(
+    path: Path, *, batch: int = 1, pixels: int = 16, hidden: int = 32, depth: int = 1, seed: int = 0
+) -> Path:
+    """Write a two-layer perceptron with four classes as a Program; returns its directory.
+
+    `depth` repeats the hidden comparison, for a run that takes long enough to be disturbed.
+    """
     rng = np.random.default_rng(seed)
     weights = {
         "bias": rng.normal(size=4).astype(np.float32),
@@ -29,9 +37,10 @@ def write_program(path: Path, *, batch: int = 1, pixels: int = 16, hidden: int =
         "second": (rng.normal(size=(hidden, 4)) / np.sqrt(hidden)).astype(np.float32),
     }
     images = rng.normal(size=(batch, pixels)).astype(np.float32)
-    lowered = jax.jit(two_layer, keep_unused=True).trace(weights, images).lower(lowering_platforms=("interpreter",))
+    model = partial(two_layer, depth=depth)
+    lowered = jax.jit(model, keep_unused=True).trace(weights, images).lower(lowering_platforms=("interpreter",))
     module = lowered.compiler_ir("hlo").as_serialized_hlo_module_proto()
-    logits = np.asarray(two_layer(weights, images))
+    logits = np.asarray(model(weights, images))
     path.mkdir(parents=True)
     (path / "module.hlo").write_bytes(module)
     np.savez(path / "server.npz", **weights)

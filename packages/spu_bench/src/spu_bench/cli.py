@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Optional
@@ -81,11 +83,14 @@ def party(
     outcome: Annotated[Existing, typer.Option(help="JSON for this party's statistics.")] = None,
     interface: Annotated[Optional[str], typer.Option(help="Interface whose kernel counters are recorded.")] = None,
     cores: Annotated[Optional[int], typer.Option(min=1, help="Cores this party may use (default: all).")] = None,
+    die_with_parent: Annotated[bool, typer.Option("--die-with-parent", hidden=True)] = False,
 ) -> None:
     """Be one party, on this host. Start the others within the link file's connect_timeout_s.
 
     Example: spu-bench party --rank 1 --program prog/ --link link.toml --input image.npz --output logits.npz
     """
+    if die_with_parent:
+        _die_with_parent()
     if "OMP_THREAD_LIMIT" not in os.environ:
         # read once, when SPU's library is loaded: it has to stand in the environment before this process starts
         os.environ["OMP_THREAD_LIMIT"] = str(cores or cores_per_party(1))
@@ -115,6 +120,12 @@ def main() -> None:
         sys.exit(2 if error.reason == "bad_input" else 1)
 
 
+def _die_with_parent() -> None:
+    """Have the kernel end this process when the run that started it ends, also by a kill -9."""
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
 def _status(text: str):  # type: ignore[no-untyped-def]
     return Console(stderr=True).status(text)
 
@@ -135,6 +146,6 @@ def _table(record: RunRecord) -> Table:
     if record.accuracy is not None:
         table.caption = (
             f"{table.caption}; largest logit error {record.accuracy.max_abs_error:.4f}, "
-            f"same class {record.accuracy.top1_equal} of {record.accuracy.inputs}"
+            f"same class as in plaintext {record.accuracy.top1_equal} of {record.accuracy.inputs}"
         )
     return table

@@ -63,14 +63,18 @@ def runtime_config(protocol: str, options: Options) -> libspu.RuntimeConfig:
     for name, value in {**DEFAULT_RUNTIME, **options.runtime, "protocol": protocol.upper()}.items():
         if name not in known:
             raise _unknown("RuntimeConfig field", name, known)
-        # Through JSON, since 0.9.5 does not register every enum with Python (CheetahOtKind is missing); the parsed
-        # config has zeros for all other fields, so only this one is taken over.
+        # Through JSON, since 0.9.5 does not register every enum with Python (CheetahOtKind is missing). The protocol
+        # goes along: SPU drops the settings of Cheetah under any other.
         parsed = libspu.RuntimeConfig()
-        if not parsed.ParseFromJsonString(json.dumps({name: value})):
+        if not parsed.ParseFromJsonString(json.dumps({"protocol": protocol.upper(), name: value})):
             raise SpuBenchError(
                 f"RuntimeConfig.{name} cannot be {value!r}.", "see SPU's documentation of RuntimeConfig.", "bad_input"
             )
-        setattr(config, name, getattr(parsed, name))
+        if isinstance(value, dict):
+            # A nested message cannot be assigned from Python. Serialized messages merge when put one after the other.
+            config.ParseFromString(config.SerializeToString() + parsed.SerializeToString())
+        else:
+            setattr(config, name, getattr(parsed, name))  # the parsed config has zeros for all other fields
     return config
 
 

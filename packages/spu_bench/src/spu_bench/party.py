@@ -39,6 +39,8 @@ _VISIBILITY = {
 }
 _RECEIVE_TIMEOUT_MS = 120_000  # SPU's 30 s is less than a party may compute between two messages under CHEETAH
 
+_DATA_FILES = {".npz", ".npy", ".json", ".toml", ".hlo"}
+
 Shares = dict[str, libspu.Share]
 
 
@@ -64,7 +66,6 @@ class Party:
         `source` is the client's input file (None: the sample in the Program). Raises SpuBenchError.
         """
         inputs = self._own_inputs(source)
-        executable = self._compile()
         with tempfile.TemporaryDirectory(prefix="spu-bench-") as scratch:
             log = _ProfileLog(Path(scratch) / f"spu-{self.rank}.log")
             started = time.perf_counter()
@@ -73,8 +74,10 @@ class Party:
                 self.rank, self._endpoints(1), timeout_s=self.session.connect_timeout_s, on_loss=on_loss
             )
             batches = self._agree(exchange, inputs)
-            runtime = Runtime(self._link(), self._config)
             self.outcome.connect_s = time.perf_counter() - started
+            executable = self._compile()
+            exchange.barrier()  # SPU's link waits only seconds for a peer that still compiles
+            runtime = Runtime(self._link(), self._config)
             started = time.perf_counter()
             self._share_weights(exchange, runtime, inputs)
             exchange.barrier()
@@ -360,14 +363,12 @@ def _unpack_shares(data: bytes) -> Shares:
 
 
 def _watch_opened_files() -> set[str]:
-    """Collect the names of files that this process opens from now on (relative where they lie below it)."""
+    """Collect the data files that this process opens from now on, by their names below its directory."""
     opened: set[str] = set()
-    here = os.getcwd() + os.sep
 
     def note(event: str, arguments: tuple[Any, ...]) -> None:
-        if event == "open" and isinstance(arguments[0], str):
-            path = os.path.abspath(arguments[0])
-            opened.add(path.removeprefix(here) if path.startswith(here) else os.path.basename(path))
+        if event == "open" and isinstance(arguments[0], (str, Path)) and Path(arguments[0]).suffix in _DATA_FILES:
+            opened.add(os.path.relpath(arguments[0]))
 
     sys.addaudithook(note)
     return opened

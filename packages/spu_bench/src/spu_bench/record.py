@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from spu_bench.network import Network
+from spu_bench.network.probe import LinkProbe
 from spu_bench.options import Options
 from spu_bench.profile import OperationStats, Traffic
 
@@ -106,11 +107,20 @@ class SampleStatistics(_Strict):
 
 
 class Accuracy(_Strict):
-    """Logits under MPC against the plaintext reference; counts of inputs, their largest error, equal classes."""
+    """Logits under MPC against those in plaintext.
+
+    Of `inputs` in all, `top1_equal` got the same class; `clear` are those whose two largest plaintext logits are more
+    than CLEAR_MARGIN apart, `clear_equal` those of them with the same class. `max_abs_error` is over all logits.
+    """
 
     inputs: int
     max_abs_error: float
     top1_equal: int
+    clear: int
+    clear_equal: int
+
+
+CLEAR_MARGIN = 0.1
 
 
 class RunRecord(_Strict):
@@ -118,7 +128,7 @@ class RunRecord(_Strict):
 
     `samples_s` are the seconds of the protocol alone (the slower party's), one per inference after the warm-up.
     `messages` of a party are SPU's send actions, its rounds. A failed or invalid run has a `failure`, and whatever
-    was seen before it failed.
+    was seen before it failed. `link_before` and `link_after` are what a probe saw of the link around the run.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -129,7 +139,8 @@ class RunRecord(_Strict):
     samples_s: list[float] = Field(default_factory=list)
     statistics: SampleStatistics | None = None
     parties: list[PartyOutcome] = Field(default_factory=list)
-    link: dict[str, Any] = Field(default_factory=dict)
+    link_before: list[LinkProbe] = Field(default_factory=list)
+    link_after: list[LinkProbe] = Field(default_factory=list)
     executor: dict[str, Any] = Field(default_factory=dict)
     accuracy: Accuracy | None = None
     logits: list[list[float]] | None = None
@@ -204,3 +215,7 @@ def _median_interval(ordered: list[float]) -> tuple[float, float] | None:
         if outside <= 0.05:
             best = (ordered[k], ordered[n - 1 - k])
     return best
+
+
+if __name__ == "__main__":
+    print(record_json_schema(), end="")

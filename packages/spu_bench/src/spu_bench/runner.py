@@ -18,10 +18,12 @@ from spu_bench import executors, provenance
 from spu_bench.errors import SpuBenchError
 from spu_bench.executors.base import Executor, Host, PartyProcess
 from spu_bench.network import Network
+from spu_bench.network.probe import judge, probe
 from spu_bench.options import PROTOCOLS, Options, runtime_config
 from spu_bench.party import CLIENT, SERVER
 from spu_bench.program import Array, Program, read_npz
 from spu_bench.record import (
+    CLEAR_MARGIN,
     Accuracy,
     Failure,
     PartyOutcome,
@@ -56,6 +58,7 @@ def run(
     repeats: int = 1,
     warmup: int = 0,
     inputs: str | Path | None = None,
+    expected: Array | None = None,
     options: Options | None = None,
     timeout_s: float = 3600.0,
     keep_logs: str | Path | None = None,
@@ -64,7 +67,7 @@ def run(
 
     `network` is a preset's name, a TOML file or a Network; `executor` one of executors.NAMES. After `warmup`
     inferences each input is run `repeats` times; `inputs` is an npz with the client's arrays, whose first axis may
-    hold several batches (None: the sample in the Program). The parties' logs are copied to `keep_logs`.
+    hold several batches (None: the sample in the Program), and `expected` their logits in plaintext. The parties' logs are copied to `keep_logs`.
 
     Raises RunFailed, with the record of the failure, where the run has no valid result; SpuBenchError where what is
     asked for cannot be run at all.
@@ -98,8 +101,13 @@ def run(
         duration_s=0.0,
     )
     started = time.perf_counter()
+    if inputs is None and expected is None and (reference := program.reference()) is not None:
+        expected = reference[program.manifest.outputs[0].name]
     try:
-        _measure(record, chosen, program, Path(inputs) if inputs else None, Path(keep_logs) if keep_logs else None)
+        outputs = _measure(
+            record, chosen, program, Path(inputs) if inputs else None, Path(keep_logs) if keep_logs else None
+        )
+        _compare(record, program, outputs, expected)
     except SpuBenchError as error:
         record.failure = Failure(reason=error.reason, problem=error.problem, fix=error.fix)
         record.status = "invalid" if error.reason == "link" else "failed"
@@ -112,14 +120,18 @@ def run(
 
 def _measure(
     record: RunRecord, executor: Executor, program: Program, inputs: Path | None, keep_logs: Path | None
-) -> None:
-    """Fill `record` step by step, so that a failure leaves what was seen until then."""
+) -> dict[str, Array]:
+    """Fill `record` step by step, so that a failure leaves what was seen until then; returns the client's outputs."""
     request = record.request
     with tempfile.TemporaryDirectory(prefix="spu-bench-run-") as scratch:
         directories = [Path(scratch) / f"party-{rank}" for rank in range(PROTOCOLS[request.protocol])]
         for rank, directory in enumerate(directories):
             _lay_out(directory, rank, program, inputs)
         with executor.open(request.network, directories) as hosts:
+            record.executor = executor.describe()
+            if request.network.is_shaped:
+                record.link_before = probe(hosts, directories)
+                _require_link(record)
             session = _session(request, hosts)
             for directory in directories:
                 (directory / "link.toml").write_text(tomli_w.dumps(session.model_dump(mode="json")))
@@ -128,12 +140,25 @@ def _measure(
             finally:
                 if keep_logs is not None:
                     _copy_logs(directories, keep_logs)
+            if request.network.is_shaped:
+                record.link_after = probe(hosts, directories)
+            record.executor = executor.describe()
         record.samples_s = [
             max(party.inferences[i].run_s for party in record.parties)
             for i in range(len(record.parties[CLIENT].inferences))
         ]
         record.statistics = summarize(record.samples_s)
-        _compare(record, program, read_npz(directories[CLIENT] / OUTPUTS), own_input=inputs is not None)
+        _require_link(record)
+        return read_npz(directories[CLIENT] / OUTPUTS)
+
+
+def _require_link(record: RunRecord) -> None:
+    if wrong := judge(record.request.network, record.link_before, record.link_after):
+        raise SpuBenchError(
+            f"The link is not {record.request.network.name!r}: {wrong}.",
+            "run it again on a quiet machine; if it stays, see docs/networks.md.",
+            "link",
+        )
 
 
 def _copy_logs(directories: list[Path], target: Path) -> None:
@@ -203,7 +228,7 @@ def _run_parties(record: RunRecord, hosts: list[Host], directories: list[Path], 
 
 def _arguments(host: Host, directory: Path) -> list[str]:
     arguments = ["-m", "spu_bench", "party", "--rank", str(host.rank), "--program", "program", "--link", "link.toml"]
-    arguments += ["--outcome", OUTCOME, "--interface", host.interface]
+    arguments += ["--outcome", OUTCOME, "--interface", host.interface, "--die-with-parent"]
     if host.rank == CLIENT:
         arguments += ["--output", OUTPUTS]
         if (directory / INPUT).exists():
@@ -273,22 +298,24 @@ def _died(rank: int, status: int, directory: Path) -> SpuBenchError:
     )
 
 
-def _compare(record: RunRecord, program: Program, outputs: dict[str, Array], *, own_input: bool) -> None:
-    """Put the first output into the record, and compare it with the plaintext reference where the input is the sample."""
-    name = program.manifest.outputs[0].name
-    logits = outputs[name]
+def _compare(record: RunRecord, program: Program, outputs: dict[str, Array], expected: Array | None) -> None:
+    """Put the first output, of shape (inputs, classes), into the record, beside its distance from plaintext."""
+    logits = outputs[program.manifest.outputs[0].name]
     record.logits = logits.reshape(len(logits), -1).tolist()
-    reference = None if own_input else program.reference()
-    if reference is None:
-        return
-    expected = np.tile(reference[name], (len(logits) // len(reference[name]),) + (1,) * (logits.ndim - 1))
-    record.accuracy = accuracy(logits, expected)
+    if expected is not None:
+        repeats = len(logits) // len(expected)
+        record.accuracy = accuracy(logits, np.concatenate([expected] * repeats))
 
 
 def accuracy(logits: Array, expected: Array) -> Accuracy:
-    """Compare logits of shape (inputs, classes) under MPC with those in plaintext."""
+    """Compare logits (inputs, classes) under MPC with those in plaintext."""
+    equal = logits.argmax(-1) == expected.argmax(-1)
+    largest = np.sort(expected, axis=-1)
+    clear = largest[..., -1] - largest[..., -2] > CLEAR_MARGIN
     return Accuracy(
         inputs=len(logits),
         max_abs_error=float(np.abs(logits.astype(np.float64) - expected).max()),
-        top1_equal=int((logits.argmax(-1) == expected.argmax(-1)).sum()),
+        top1_equal=int(equal.sum()),
+        clear=int(clear.sum()),
+        clear_equal=int((equal & clear).sum()),
     )

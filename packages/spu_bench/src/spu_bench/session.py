@@ -46,8 +46,9 @@ class Session(BaseModel):
         return self
 
     def digest(self) -> str:
-        """SHA-256 of the content, for the parties to compare."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        """SHA-256 of what the parties must have in common; addresses may look different from another host."""
+        common = self.model_dump_json(exclude={"party", "connect_timeout_s"})
+        return hashlib.sha256(f"{len(self.party)} parties {common}".encode()).hexdigest()
 
 
 def load_session(path: str | Path) -> Session:

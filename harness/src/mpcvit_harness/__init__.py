@@ -1,0 +1,1 @@
+"""Experiments, records and report of the MPCViT reproduction."""

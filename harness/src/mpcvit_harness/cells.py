@@ -1,0 +1,94 @@
+"""A cell is one thing to measure, as a value: the flat list of cells is what runs, resumes, shards and reports."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+from spu_bench import Options
+
+SCALES = ("smoke", "reduced", "paper")
+"""How much an experiment takes: minutes, an hour, the paper's own sizes."""
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelSpec(_Value):
+    """The model of a cell, as `vit_models` names its parts.
+
+    `weights` is "random:SEED" or "checkpoint:NAME" (a folder that `mpc-search` wrote; it then also fixes config,
+    attention, plan and gelu). `heads` is the head-level plan of a mix: 1 for ReLU-Softmax, 0 for Scale, a row a layer.
+    """
+
+    config: str
+    weights: str = "random:0"
+    num_classes: int = 10
+    attention: str = "softmax"
+    heads: tuple[tuple[Literal[0, 1], ...], ...] | None = None
+    kernels: str = "plain"
+    gelu: str | None = None
+    batch: int = 1
+
+
+class Cell(_Value):
+    """One measurement: a model, a protocol, a link, how often, and the smallest scale at which it is run.
+
+    `images` is the number of real test images that go through (0: the Program's own sample), `timeout_s` the limit of
+    the whole cell.
+    """
+
+    experiment: str
+    name: str
+    model: ModelSpec
+    protocol: str = "semi2k"
+    network: str = "loopback"
+    executor: str = "auto"
+    runtime: str = "0.9.5"
+    options: Options = Options()
+    images: int = 0
+    repeats: int = 1
+    warmup: int = 1
+    timeout_s: float = 3600.0
+    scale: Literal["smoke", "reduced", "paper"] = "smoke"
+
+    @property
+    def id(self) -> str:
+        """The name under which pytest and the report show the cell."""
+        return f"{self.name}-{self.protocol}-{self.network}-{self.executor}"
+
+    def fingerprint(self) -> str:
+        """SHA-256 of every field, the same in every process."""
+        return canonical_sha256(self.model_dump(mode="json"))
+
+
+def canonical_sha256(value: Any) -> str:
+    """SHA-256 of a JSON value in canonical form; raises ValueError for what JSON cannot say (NaN, objects)."""
+    try:
+        text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except TypeError as error:
+        raise ValueError(f"no stable fingerprint: {error}") from error
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def select(cells: Iterable[Cell], *, scale: str, executor: str, shard: tuple[int, int] = (0, 1)) -> list[Cell]:
+    """The cells to run at `scale` on `executor`; of those, in the order of their ids, every n-th from the i-th."""
+    wanted = [cell for cell in cells if SCALES.index(cell.scale) <= SCALES.index(scale)]
+    placed = sorted((cell.model_copy(update={"executor": executor}) for cell in wanted), key=lambda cell: cell.id)
+    check_unique(placed)
+    return placed[shard[0] :: shard[1]]
+
+
+def check_unique(cells: Sequence[Cell]) -> None:
+    """Raise ValueError where two cells would share an id or a fingerprint."""
+    for key in ("id", "fingerprint"):
+        seen: set[str] = set()
+        for cell in cells:
+            value = cell.id if key == "id" else cell.fingerprint()
+            if value in seen:
+                raise ValueError(f"two cells of {cell.experiment} have the {key} {value}: give them different names")
+            seen.add(value)

@@ -1,0 +1,59 @@
+"""From a cell's model to a Program, its inputs and the logits to expect in plaintext."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from mpc_search import Model, fashion_mnist, load_checkpoint, predict
+from spu_bench import Program, load_program
+from vit_models import AttentionPlan, export_program, get_config, init
+
+from mpcvit_harness.cells import Cell, ModelSpec
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a run needs: the Program; of real images the client's input file, plaintext logits and labels."""
+
+    program: Program
+    inputs: Path | None = None
+    expected: npt.NDArray[np.float32] | None = None
+
+
+def prepare(cell: Cell, directory: Path, checkpoints: Path) -> Prepared:
+    """Export the cell's model into `directory` and draw its images (the first of Fashion-MNIST's test images)."""
+    model, params = _model(cell.model, checkpoints)
+    spec = cell.model
+    exported = export_program(
+        model.config,
+        params,
+        plan=model.plan,
+        attention=model.attention,
+        kernels=spec.kernels,
+        gelu=model.gelu,
+        batch=spec.batch,
+    )
+    program = load_program(exported.save(directory / "program"))
+    if not cell.images:
+        return Prepared(program)
+    images = fashion_mnist("test").images[: cell.images]
+    inputs = directory / "images.npz"
+    np.savez(inputs, images=images)
+    return Prepared(program, inputs, predict(model, params, images))
+
+
+def _model(spec: ModelSpec, checkpoints: Path) -> tuple[Model, dict[str, Any]]:
+    kind, _, which = spec.weights.partition(":")
+    if kind == "checkpoint":
+        model, params, _ = load_checkpoint(checkpoints / which)
+        return model, params
+    if kind != "random":
+        raise ValueError(f"weights are random:SEED or checkpoint:NAME, not {spec.weights!r}")
+    config = get_config(spec.config, num_classes=spec.num_classes)
+    plan = None if spec.heads is None else AttentionPlan.from_heads(spec.heads)
+    gelu = spec.gelu or "exact"
+    return Model(config, spec.attention, plan, gelu), init(config, int(which), attention=spec.attention)

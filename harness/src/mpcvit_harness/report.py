@@ -1,0 +1,57 @@
+"""The report: static HTML from records, and from nothing else."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader
+from spu_bench import RunRecord
+from spu_bench.record import write_whole
+
+from mpcvit_harness.store import all_records
+
+
+@dataclass(frozen=True)
+class Row:
+    """One record as the table shows it; `file` is the record's own file below the report."""
+
+    machine: str
+    experiment: str
+    cell: str
+    file: str
+    record: RunRecord
+
+    @property
+    def seconds(self) -> str:
+        """Median with its range, or nothing where nothing valid was measured."""
+        stats = self.record.statistics
+        if self.record.status != "ok" or stats is None:
+            return ""
+        return f"{stats.median:.3f} [{stats.low:.3f}, {stats.high:.3f}]"
+
+    @property
+    def megabytes(self) -> str:
+        """Bytes that each party sent, in MB."""
+        return " / ".join(f"{sent / 1e6:.2f}" for sent in self.record.sent_bytes) if self.record.parties else ""
+
+
+def build(results: Path, out: Path) -> Path:
+    """Write `out`/index.html and a copy of every record it shows; returns the page. Files that are no records show too."""
+    rows: list[Row] = []
+    unreadable: list[tuple[str, str]] = []
+    (out / "records").mkdir(parents=True, exist_ok=True)
+    for path, record in all_records(results):
+        machine, experiment, name = path.relative_to(results).parts
+        if isinstance(record, str):
+            unreadable.append((str(path.relative_to(results)), record))
+            continue
+        copy = Path("records") / machine / experiment / name
+        (out / copy).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, out / copy)
+        rows.append(Row(machine, experiment, name.rsplit(".", 2)[0], copy.as_posix(), record))
+    environment = Environment(loader=PackageLoader("mpcvit_harness"), autoescape=True, trim_blocks=True)
+    page = environment.get_template("index.html").render(rows=rows, unreadable=unreadable)
+    write_whole(out / "index.html", page)
+    return out / "index.html"

@@ -1,0 +1,54 @@
+"""The store: one JSON record per cell, in a folder per machine, so that results of machines merge by copying."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import ValidationError
+from spu_bench import RunRecord
+
+from mpcvit_harness.cells import Cell
+
+
+class Store:
+    """Records below `root`/`machine`."""
+
+    def __init__(self, root: str | Path, machine: str) -> None:
+        self.root = Path(root)
+        self.machine = machine
+
+    def path(self, cell: Cell) -> Path:
+        """Where the record of `cell` lies: its fingerprint keeps two cells of one name apart."""
+        return self.root / self.machine / cell.experiment / f"{cell.id}.{cell.fingerprint()[:12]}.json"
+
+    def find(self, cell: Cell, program_fingerprint: str) -> RunRecord | None:
+        """The valid record of this very cell and Program, or None: then it has to be run."""
+        path = self.path(cell)
+        if not path.exists():
+            return None
+        try:
+            record = RunRecord.load(path)
+        except ValidationError:
+            return None  # of another schema: measured again, and written over
+        same = record.cell_fingerprint == cell.fingerprint() and record.program is not None
+        if not same or record.status != "ok" or record.program.fingerprint != program_fingerprint:  # type: ignore[union-attr]
+            return None
+        return record
+
+    def save(self, cell: Cell, record: RunRecord) -> Path:
+        """Write the record of `cell`, whole or not at all, in place of an older one."""
+        record.cell = cell.model_dump(mode="json")
+        record.cell_fingerprint = cell.fingerprint()
+        path = self.path(cell)
+        record.save(path)
+        return path
+
+
+def all_records(root: str | Path) -> Iterator[tuple[Path, RunRecord | str]]:
+    """Every record below `root` in the order of paths; where a file is not one, why."""
+    for path in sorted(Path(root).glob("*/*/*.json")):
+        try:
+            yield path, RunRecord.load(path)
+        except (ValidationError, OSError) as error:
+            yield path, str(error).splitlines()[0]

@@ -1,0 +1,224 @@
+"""What goes wrong ends soon, in one clear line, with no process left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from parties import free_port, start_party, write_link
+
+from spu_bench import RunFailed, RunRecord, SpuBenchError, load_program, run
+
+SOON_S = 15.0
+"""The promise: a non-zero exit within this time of the cause."""
+
+
+@pytest.fixture(autouse=True)
+def no_orphans() -> Iterator[None]:
+    """After each test no party of it may be alive."""
+    before = {process.pid for process in psutil.process_iter()}
+    yield
+    deadline = time.monotonic() + 5
+    while left := [p for p in psutil.process_iter(["cmdline"]) if p.pid not in before and _is_party(p)]:
+        assert time.monotonic() < deadline, f"left behind: {left}"
+        time.sleep(0.1)
+
+
+def _is_party(process: psutil.Process) -> bool:
+    return "spu_bench" in (process.info["cmdline"] or [])
+
+
+def one_line(errors: str) -> str:
+    """The single line that a failure prints."""
+    lines = errors.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: ") and " Fix: " in lines[0], errors
+    return lines[0]
+
+
+def cli(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "spu_bench", *arguments], capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--protocol", "semi3k"], "no protocol 'semi3k'"),
+        (["--runtime", "7"], "no runtime '7'"),
+        (["--executor", "cloud"], "no executor 'cloud'"),
+        (["--network", "nowhere"], "no network 'nowhere'"),
+        (["--network", "wan", "--executor", "loopback"], "cannot give the network 'wan'"),
+        (["--input", "absent.npz"], "absent.npz is missing"),
+        (["--options", "absent.toml"], "absent.toml cannot be read"),
+    ],
+)
+def test_what_cannot_be_run_is_said_at_once(small: Path, arguments: list[str], complaint: str) -> None:
+    """One line, a status of its own, no traceback."""
+    done = cli("run", str(small), "--executor", "loopback", *arguments)
+    assert done.returncode in (1, 2)
+    assert complaint in one_line(done.stderr)
+
+
+def test_an_altered_weight_is_found_by_the_server(copy: Callable[[], Path], tmp_path: Path) -> None:
+    """The run fails with the array's name, and leaves a record with the reason."""
+    program = copy()
+    data = bytearray((program / "server.npz").read_bytes())
+    position = data.index(b"second.npy") + 200
+    data[position] ^= 1
+    (program / "server.npz").write_bytes(data)
+    record = tmp_path / "record.json"
+    done = cli("run", str(program), "--executor", "loopback", "--json", str(record))
+    assert done.returncode == 2
+    assert "server.npz" in one_line(done.stderr)
+    saved = RunRecord.load(record)
+    assert saved.status == "failed" and saved.failure is not None
+    assert saved.failure.reason == "bad_input" and "server.npz" in saved.failure.problem
+
+
+def test_a_peer_that_never_comes(small: Path, tmp_path: Path) -> None:
+    """A party alone gives up in time."""
+    link = write_link(tmp_path / "link.toml", [free_port(), free_port()], connect_timeout_s=2.0)
+    started = time.monotonic()
+    party = start_party(0, small, link, tmp_path / "home")
+    _, errors = party.communicate(timeout=SOON_S + 30)
+    assert party.returncode == 1
+    assert "Party 1" in one_line(errors) and "did not come within 2 s" in errors
+    assert time.monotonic() - started < SOON_S + 5  # and the start of Python
+    assert json.loads((tmp_path / "home" / "outcome.json").read_text())["failure"]["reason"] == "peer"
+
+
+@pytest.mark.parametrize("offset", [0, 1])
+def test_a_port_in_use(small: Path, tmp_path: Path, offset: int) -> None:
+    """SPU's port and the exchange's are both checked and named."""
+    port = free_port()
+    link = write_link(tmp_path / "link.toml", [port, free_port()], connect_timeout_s=2.0)
+    with socket.create_server(("127.0.0.1", port + offset)):
+        party = start_party(0, small, link, tmp_path / "home")
+        _, errors = party.communicate(timeout=60)
+    assert party.returncode == 1
+    assert f"127.0.0.1:{port + offset}: Address already in use" in one_line(errors)
+
+
+def test_another_program(small: Path, long: Path, tmp_path: Path) -> None:
+    """Two parties with two Programs both say so."""
+    link = write_link(tmp_path / "link.toml", [free_port(), free_port()])
+    parties = [start_party(rank, program, link, tmp_path / f"home-{rank}") for rank, program in ((0, small), (1, long))]
+    for party in parties:
+        _, errors = party.communicate(timeout=60)
+        assert party.returncode == 2
+        assert "another Program" in one_line(errors)
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_peer_that_dies_half_way(long: Path, tmp_path: Path, victim: int) -> None:
+    """The other party is deep in SPU, and ends in time all the same."""
+    link = write_link(tmp_path / "link.toml", [free_port(), free_port()])
+    parties = [start_party(rank, long, link, tmp_path / f"home-{rank}") for rank in (0, 1)]
+    wait_until_computing(parties[victim])
+    parties[victim].kill()
+    died = time.monotonic()
+    survivor = parties[1 - victim]
+    _, errors = survivor.communicate(timeout=60)
+    assert time.monotonic() - died < SOON_S
+    assert survivor.returncode == 1
+    assert f"Party {victim} was lost" in one_line(errors)
+    parties[victim].communicate()
+
+
+def wait_until_computing(party: subprocess.Popen[str]) -> None:
+    """Until SPU's link is up and CPU time is spent on more than the start."""
+    process = psutil.Process(party.pid)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        assert party.poll() is None, party.communicate()
+        links = [c for c in process.net_connections("tcp") if c.status == psutil.CONN_ESTABLISHED]
+        if len(links) >= 3 and process.io_counters().write_chars > 1 << 20:
+            return
+        time.sleep(0.05)
+    raise AssertionError("the party never computed")
+
+
+def test_a_party_killed_under_a_run(long: Path) -> None:
+    """The run says which party was killed by what, in its error and in its record."""
+    killer = subprocess.Popen(
+        [sys.executable, "-c", KILL_A_CHILD, str(os.getpid())], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    started = time.monotonic()
+    with pytest.raises(RunFailed, match="Party 1 was killed by signal 9") as caught:
+        run(load_program(long), executor="loopback", timeout_s=120)
+    killer.wait(timeout=30)
+    assert caught.value.record.status == "failed"
+    assert caught.value.reason == "memory"
+    assert time.monotonic() - started < 60
+
+
+KILL_A_CHILD = """
+import psutil, sys, time
+deadline = time.monotonic() + 60
+while time.monotonic() < deadline:
+    for child in psutil.Process(int(sys.argv[1])).children():
+        try:
+            words = child.cmdline()
+        except psutil.Error:
+            continue
+        if "--rank" in words and words[words.index("--rank") + 1] == "1":
+            time.sleep(4)
+            child.kill()
+            sys.exit()
+    time.sleep(0.05)
+"""
+
+
+def test_a_run_that_is_killed_takes_its_parties_along(long: Path) -> None:
+    """`kill -9` of the run leaves no party: `no_orphans` looks."""
+    parent = subprocess.Popen(
+        [sys.executable, "-m", "spu_bench", "run", str(long), "--executor", "loopback"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    process = psutil.Process(parent.pid)
+    deadline = time.monotonic() + 60
+    while len(process.children()) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    children = process.children()
+    time.sleep(2.0)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    _, alive = psutil.wait_procs(children, timeout=SOON_S)
+    assert alive == []
+
+
+def test_bad_rank(small: Path, tmp_path: Path) -> None:
+    """There is no third party of two."""
+    link = write_link(tmp_path / "link.toml", [free_port(), free_port()])
+    party = start_party(2, small, link, tmp_path / "home")
+    _, errors = party.communicate(timeout=60)
+    assert party.returncode == 2 and "no rank 2" in one_line(errors)
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [({"protocol": "aby3"}, "aby3 takes 3 parties"), ({"repeats": 0}, "repeats"), ({"surplus": 1}, "surplus")],
+)
+def test_bad_link_file(small: Path, tmp_path: Path, settings: dict[str, object], complaint: str) -> None:
+    """A malformed link file is refused by its key."""
+    link = write_link(tmp_path / "link.toml", [free_port(), free_port()], **settings)
+    party = start_party(0, small, link, tmp_path / "home")
+    _, errors = party.communicate(timeout=60)
+    assert party.returncode == 2 and complaint in one_line(errors)
+
+
+def test_a_spoiled_input_is_refused(small: Path, tmp_path: Path) -> None:
+    """An input that is no npz is found before a party starts."""
+    (tmp_path / "image.npz").write_text("not an archive")
+    with pytest.raises(SpuBenchError, match="cannot be read"):
+        run(load_program(small), executor="loopback", inputs=tmp_path / "image.npz")

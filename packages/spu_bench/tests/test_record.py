@@ -1,0 +1,174 @@
+"""Records are typed, come back as they were written, and are written whole or not at all."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from spu_bench import Network, Options, RunRecord
+from spu_bench.network.probe import LinkProbe
+from spu_bench.profile import OperationStats, Traffic
+from spu_bench.record import (
+    Accuracy,
+    Failure,
+    Inference,
+    PartyOutcome,
+    ProgramIdentity,
+    Request,
+    record_json_schema,
+    summarize,
+    write_whole,
+)
+
+seconds = st.floats(min_value=0, max_value=1e6, allow_nan=False)
+counts = st.integers(min_value=0, max_value=2**62)
+words = st.text(max_size=20)
+scalars = st.one_of(st.booleans(), st.integers(-(2**31), 2**31), words)
+traffic = st.builds(
+    Traffic, sent_bytes=counts, received_bytes=counts, sent_messages=counts, received_messages=counts
+)
+inferences = st.builds(
+    Inference,
+    input_s=seconds,
+    run_s=seconds,
+    reveal_s=seconds,
+    link=traffic,
+    interface_sent_bytes=st.none() | counts,
+    interface_received_bytes=st.none() | counts,
+)
+operations = st.builds(
+    OperationStats,
+    layer=words,
+    name=words,
+    calls=counts,
+    seconds=seconds,
+    sent_bytes=counts,
+    received_bytes=counts,
+    sent_messages=counts,
+    received_messages=counts,
+)
+failures = st.builds(Failure, reason=words, problem=words, fix=words)
+parties = st.builds(
+    PartyOutcome,
+    rank=st.integers(0, 2),
+    role=st.sampled_from(["server", "client", "helper"]),
+    connect_s=seconds,
+    share_weights_s=seconds,
+    compile_s=seconds,
+    inferences=st.lists(inferences, max_size=2),
+    operations=st.lists(operations, max_size=2),
+    shared_bytes=counts,
+    peak_memory_bytes=counts,
+    cpu_s=seconds,
+    threads=st.integers(0, 64),
+    opened_files=st.lists(words, max_size=2),
+    versions=st.dictionaries(words, words, max_size=2),
+    failure=st.none() | failures,
+)
+probes = st.builds(
+    LinkProbe,
+    server=st.just(0),
+    client=st.just(1),
+    rtt_ms=seconds,
+    rtt_min_ms=seconds,
+    rtt_p99_ms=seconds,
+    pings=counts,
+    rate_mbit=seconds,
+    rate_back_mbit=seconds,
+    bytes=counts,
+    seconds=seconds,
+)
+requests = st.builds(
+    Request,
+    protocol=words,
+    network=st.just(Network.load("wan")),
+    executor=words,
+    runtime=words,
+    options=st.builds(Options, runtime=st.dictionaries(words, scalars, max_size=2)),
+    repeats=counts,
+    warmup=counts,
+    timeout_s=seconds,
+)
+records = st.builds(
+    RunRecord,
+    status=st.sampled_from(["ok", "failed", "invalid"]),
+    failure=st.none() | failures,
+    request=requests,
+    program=st.none()
+    | st.builds(ProgramIdentity, name=words, fingerprint=words, made_by=st.dictionaries(words, scalars, max_size=2)),
+    samples_s=st.lists(seconds, max_size=3),
+    statistics=st.none() | st.lists(seconds, min_size=1, max_size=9).map(summarize),
+    parties=st.lists(parties, max_size=2),
+    link_before=st.lists(probes, max_size=1),
+    link_after=st.lists(probes, max_size=1),
+    executor=st.dictionaries(words, scalars, max_size=2),
+    accuracy=st.none()
+    | st.builds(
+        Accuracy, inputs=counts, max_abs_error=seconds, top1_equal=counts, clear=counts, clear_equal=counts
+    ),
+    logits=st.none() | st.lists(st.lists(seconds, max_size=2), max_size=2),
+    machine=st.dictionaries(words, scalars, max_size=2),
+    code=st.dictionaries(words, scalars, max_size=2),
+    cell=st.none() | st.dictionaries(words, scalars, max_size=2),
+    cell_fingerprint=st.none() | words,
+    started_at=words,
+    duration_s=seconds,
+)
+
+
+@given(records)
+def test_a_record_round_trips(record: RunRecord) -> None:
+    """Record -> JSON -> record is the identity."""
+    assert RunRecord.model_validate_json(record.model_dump_json()) == record
+
+
+@given(records, st.sampled_from(["status", "request", "duration_s"]), st.sampled_from([None, [], "surplus"]))
+def test_what_is_no_record_is_refused(record: RunRecord, key: str, value: Any) -> None:
+    """A key of another type, and a key too many."""
+    for spoiled in ({**record.model_dump(mode="json"), key: value}, {**record.model_dump(mode="json"), "extra": 1}):
+        with pytest.raises(ValidationError):
+            RunRecord.model_validate(spoiled)
+
+
+def test_the_schema_is_committed() -> None:
+    """A change of the record shows in the schema beside the docs; `python -m spu_bench.record` prints it."""
+    committed = Path(__file__).parents[3] / "docs" / "record.schema.json"
+    assert committed.read_text() == record_json_schema(), "run: python -m spu_bench.record > docs/record.schema.json"
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the disk full, what was there before is there after, and nothing else."""
+    target = tmp_path / "record.json"
+    write_whole(target, "before")
+
+    def full(*_: object) -> None:
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_whole(target, "after")
+    assert target.read_text() == "before"
+    assert os.listdir(tmp_path) == ["record.json"]
+
+
+@given(st.lists(seconds, min_size=1, max_size=40))
+def test_summary(samples: list[float]) -> None:
+    """The median lies within the quartiles, they within the range; the interval needs six samples."""
+    stats = summarize(samples)
+    assert stats.low <= stats.q1 <= stats.median <= stats.q3 <= stats.high
+    assert (stats.interval_95 is None) == (stats.n < 6)
+    if stats.interval_95 is not None:
+        assert stats.interval_95[0] <= stats.median <= stats.interval_95[1]
+
+
+def test_interval_of_known_size() -> None:
+    """For ten samples the second and the ninth enclose the median with 97.9 %, the third and the eighth with 89 %."""
+    assert summarize([float(i) for i in range(1, 11)]).interval_95 == (2.0, 9.0)
+    assert math.isclose(1 - 2 * (1 + 10) / 2**10, 0.979, abs_tol=1e-3)

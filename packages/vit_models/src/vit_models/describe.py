@@ -6,6 +6,7 @@ import math
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from .config import ViTConfig
 from .fusion import fuse_params
@@ -42,7 +43,7 @@ def describe(
     params = init(cfg, 0, attention=name)
     if fuse:
         params = fuse_params(cfg, params, plan, scope=fuse)
-    image = jax.ShapeDtypeStruct((1, cfg.image_size, cfg.image_size, cfg.channels), "float32")
+    image = np.zeros((1, cfg.image_size, cfg.image_size, cfg.channels), np.float32)
     closed = jax.make_jaxpr(lambda p, x: apply(cfg, p, x, plan=plan, attention=attention, gelu=gelu))(params, image)
     read = {id(v) for eqn in closed.jaxpr.eqns for v in eqn.invars}
     leaves = jax.tree_util.tree_leaves(params)

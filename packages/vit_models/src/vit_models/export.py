@@ -15,8 +15,8 @@ from .kernels import KernelSet, get_kernels
 from .model import apply
 from .params import flatten, unflatten
 from .plan import AttentionPlan
-from .program import Argument, NpArray, Program
-from .types import AnyArray, Array, Params
+from .program import Argument, Program
+from .types import AnyArray, Array, NpArray, Params
 
 
 def export_program(
@@ -93,7 +93,8 @@ def lower(fn: Callable[..., Array], values: Sequence[NpArray]) -> bytes:
 
     Lowered for XLA's interpreter platform, which takes no CPU- or GPU-specific form of an operation.
     """
-    shapes = [jax.ShapeDtypeStruct(v.shape, v.dtype) for v in values]
+    struct: Any = jax.ShapeDtypeStruct
+    shapes = [struct(v.shape, v.dtype) for v in values]
     traced = jax.jit(fn, keep_unused=True).trace(*shapes)
     module: Any = traced.lower(lowering_platforms=_platforms()).compiler_ir("hlo")
     return bytes(module.as_serialized_hlo_module_proto())

@@ -75,7 +75,8 @@ def attention_layer(
     """
     q, k, v = split_heads(cfg, x @ params["qkv"]["kernel"])
     out = merge_heads(_contexts(params, q, k, v, mode, kernels, drop))
-    return out @ params["proj"]["kernel"] + params["proj"]["bias"]
+    projected: Array = out @ params["proj"]["kernel"] + params["proj"]["bias"]
+    return projected
 
 
 def split_heads(cfg: ViTConfig, qkv: Float[Array, "b n qkv"]) -> tuple[Array, Array, Array]:
@@ -169,7 +170,8 @@ def _search(
         # Mixed as weights, as in the original: one dropout mask and one product with v.
         a = scores(q, k)
         return jnp.matmul(drop(alpha * on.weights(a, env_on) + (1.0 - alpha) * off.weights(a, env_off)), v)
-    return alpha * attend(on, q, k, v, env_on) + (1.0 - alpha) * attend(off, q, k, v, env_off)
+    mixed: Array = alpha * attend(on, q, k, v, env_on) + (1.0 - alpha) * attend(off, q, k, v, env_off)
+    return mixed
 
 
 def _extra(params: Params, kind: Variant, heads: Sequence[int]) -> dict[str, Array]:

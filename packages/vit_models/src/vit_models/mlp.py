@@ -62,4 +62,5 @@ def mlp_layer(
 
 def linear(params: Params, x: Array) -> Array:
     """x kernel + bias."""
-    return x @ params["kernel"] + params["bias"]
+    y: Array = x @ params["kernel"] + params["bias"]
+    return y

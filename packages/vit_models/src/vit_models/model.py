@@ -129,6 +129,8 @@ def apply(
     ks = get_kernels(kernels)
     activation = _activation(ks, gelu)
     noise = _Noise(jnp.asarray(rng) if train else None)
+    # Parameters may come straight from a file, as NumPy arrays.
+    params = jax.tree_util.tree_map(jnp.asarray, dict(params))
 
     x = _embed(cfg, params, jnp.asarray(images))
     x = noise.drop(cfg.dropout, 0)(x)
@@ -181,7 +183,8 @@ def _embed(cfg: ViTConfig, params: Params, images: Array) -> Float[Array, "b n c
     if cfg.pool == "class":
         cls = jnp.broadcast_to(params["class_token"], (x.shape[0], 1, cfg.dim))
         x = jnp.concatenate([cls, x], axis=1)
-    return x + params["positions"]
+    embedded: Array = x + params["positions"]
+    return embedded
 
 
 def _max_pool(x: Array, size: int, stride: int, padding: int) -> Array:

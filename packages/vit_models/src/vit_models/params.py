@@ -143,7 +143,8 @@ def _natural(name: str) -> list[tuple[int, int, str]]:
 
 def save_params(path: str | os.PathLike[str], params: Params) -> None:
     """Write parameters as npz, one entry a dotted name."""
-    np.savez(path, **{name: np.asarray(value) for name, value in flatten(params).items()})
+    arrays: dict[str, Any] = {name: np.asarray(value) for name, value in flatten(params).items()}
+    np.savez(path, **arrays)
 
 
 def load_params(path: str | os.PathLike[str]) -> dict[str, Any]:

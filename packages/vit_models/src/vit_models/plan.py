@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .config import ViTConfig
+from .types import NpArray
 
 ATTENTION_LEVELS = ("layer", "head", "row")
 GELU_LEVELS = ("layer", "token")
@@ -165,6 +166,9 @@ class AttentionPlan:
         if type(values["schema"]) is not int or values["schema"] != 1:
             raise ValueError(f"plan schema {values['schema']!r} is not known; this version reads schema 1")
 
+        if type(values["post_relu"]) is not bool:
+            raise ValueError(f"plan.post_relu must be true or false, got {values['post_relu']!r}")
+
         def part(name: str) -> Layers | None:
             layers = values[name]
             if layers is None:
@@ -174,6 +178,8 @@ class AttentionPlan:
             for i, c in enumerate(layers):
                 if not isinstance(c, dict) or set(c) != {"level", "on"} or not isinstance(c["on"], list):
                     raise ValueError(f"plan.{name}[{i}] must be an object with level and on (a list of 0 and 1)")
+                if not isinstance(c["level"], str) or not all(type(v) is int for v in c["on"]):
+                    raise ValueError(f"plan.{name}[{i}]: level must be a string and on a list of integers 0 and 1")
             return tuple(Choice(c["level"], tuple(c["on"])) for c in layers)
 
         return AttentionPlan(part("attention"), part("gelu"), values["post_relu"])
@@ -184,7 +190,7 @@ class AttentionPlan:
         return hashlib.sha256(self.to_json().encode("ascii")).hexdigest()
 
 
-def top_k(alpha: Any, mu: float) -> np.ndarray[Any, np.dtype[np.int64]]:
+def top_k(alpha: Any, mu: float) -> NpArray:
     """0/1 array of alpha's shape: 1 for the units left when the int((1 - mu) * size) smallest are switched off.
 
     Ties keep the later unit, as an ascending stable ranking does. Raises ValueError unless 0 <= mu <= 1 and alpha

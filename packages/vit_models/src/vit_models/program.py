@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from .types import NpArray
+
 HOLDERS = ("server", "client", "public")
-NpArray = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,8 +71,8 @@ class Program:
             for holder in HOLDERS:
                 held = {a.name: a.value for a in self.arguments if a.holder == holder}
                 if held:
-                    np.savez(work / f"{holder}.npz", **held)
-            np.savez(work / "reference.npz", **dict(self.outputs))
+                    _write_npz(work / f"{holder}.npz", held)
+            _write_npz(work / "reference.npz", dict(self.outputs))
             (work / "program.json").write_text(json.dumps(self.manifest(), indent=1, sort_keys=True) + "\n")
             if target.exists():
                 # A directory cannot be renamed over a filled one: the old Program steps aside first.
@@ -84,6 +85,10 @@ class Program:
         finally:
             shutil.rmtree(work, ignore_errors=True)
         return target
+
+
+def _write_npz(path: Path, arrays: dict[str, Any]) -> None:
+    np.savez(path, **arrays)
 
 
 def _describe(value: NpArray) -> dict[str, Any]:

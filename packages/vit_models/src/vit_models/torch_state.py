@@ -14,9 +14,8 @@ import numpy as np
 from .config import ViTConfig
 from .params import flatten, init, unflatten
 from .plan import AttentionPlan, Choice, Layers, top_k
-from .types import Params
+from .types import NpArray, Params
 
-NpArray = np.ndarray[Any, Any]
 State = Mapping[str, Any]
 
 
@@ -233,7 +232,7 @@ def load_torch_state(path: str | os.PathLike[str], prefix: str = "") -> dict[str
 
 def _read_torch(path: Path) -> dict[str, Any]:
     try:
-        import torch
+        import torch  # type: ignore[import-not-found, unused-ignore]
     except ImportError:
         raise ImportError(f"reading {path.name} needs PyTorch; install vit_models[torch]") from None
     import argparse

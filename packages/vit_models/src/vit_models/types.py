@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Union
+from typing import TYPE_CHECKING, Any, Union
 
 import jax
 import numpy as np
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    NpArray = NDArray[Any]
+else:
+    # Run-time checkers read the bare class.
+    NpArray = np.ndarray
+
 Array = jax.Array
-AnyArray = Union[jax.Array, np.ndarray[Any, Any]]
+AnyArray = Union[jax.Array, NpArray]
 # Nested mapping with arrays at the leaves: {"blocks": {"0": {"norm1": {"scale": ...}}}}.
 Params = Mapping[str, Any]
 Unary = Callable[[Array], Array]

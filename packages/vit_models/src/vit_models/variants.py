@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -21,9 +20,9 @@ from jaxtyping import Float
 
 from .config import ViTConfig
 from .kernels import KernelSet
-from .types import Array
+from .types import Array, NpArray
 
-Init = Callable[[ViTConfig, np.random.Generator], dict[str, np.ndarray[Any, Any]]]
+Init = Callable[[ViTConfig, np.random.Generator], dict[str, NpArray]]
 Scores = Float[Array, "b h r n"]
 Queries = Float[Array, "b h r d"]
 Keys = Float[Array, "b h n d"]
@@ -78,7 +77,8 @@ def attend(v: Variant, q: Array, k: Array, val: Array, env: Env) -> Array:
 
 def scores(q: Queries, k: Keys) -> Scores:
     """q k^T / sqrt(d)."""
-    return jnp.matmul(q, jnp.swapaxes(k, -1, -2)) * float(q.shape[-1]) ** -0.5
+    a: Array = jnp.matmul(q, jnp.swapaxes(k, -1, -2)) * float(q.shape[-1]) ** -0.5
+    return a
 
 
 def of_weights(name: str, init: Init | None = None) -> Callable[[WeightsFn], WeightsFn]:
@@ -162,9 +162,9 @@ def two_relu(a: Scores, env: Env) -> Scores:
     return env.kernels.normalise(env.kernels.relu(a) + 1e-3, 0.0)
 
 
-def _the_x_init(cfg: ViTConfig, rng: np.random.Generator) -> dict[str, np.ndarray[Any, Any]]:
+def _the_x_init(cfg: ViTConfig, rng: np.random.Generator) -> dict[str, NpArray]:
     sizes = (1, 64, 128, cfg.tokens)
-    out: dict[str, np.ndarray[Any, Any]] = {}
+    out: dict[str, NpArray] = {}
     for i in range(3):
         out[f"t{i + 1}_kernel"] = rng.normal(0.0, 0.02, (sizes[i], sizes[i + 1]))
         out[f"t{i + 1}_bias"] = np.zeros(sizes[i + 1])
@@ -188,7 +188,7 @@ def the_x(a: Scores, env: Env) -> Scores:
 
 
 def _linformer_init(ratio: float) -> Init:
-    def init(cfg: ViTConfig, rng: np.random.Generator) -> dict[str, np.ndarray[Any, Any]]:
+    def init(cfg: ViTConfig, rng: np.random.Generator) -> dict[str, NpArray]:
         kept = max(1, int(ratio * cfg.tokens))
         return {"e": rng.normal(0.0, 1.414 * math.sqrt(1.0 / (kept * cfg.tokens)), (kept, cfg.tokens))}
 
@@ -209,6 +209,32 @@ for _percent in (30, 50, 70):
     of_context(f"linformer_{_percent}", init=_linformer_init(_percent / 100))(_linformer)
 
 
+def _descending(x: Array) -> Array:
+    """x sorted along its last axis, largest first, by a bitonic network of max and x + y - max.
+
+    A library sort compares keys after bit tricks on floats that MPC runtimes cannot compile.
+    """
+    n, size = x.shape[-1], 1 << (x.shape[-1] - 1).bit_length()
+    lead = x.shape[:-1]
+    # Scores stay far above this, and it fits fixed point.
+    x = jnp.pad(x, [(0, 0)] * len(lead) + [(0, size - n)], constant_values=-1e4)
+    width = 2
+    while width <= size:
+        span = width
+        while span >= 2:
+            pairs = x.reshape(*lead, size // span, 2, span // 2)
+            a, b = (lax.slice_in_dim(pairs, i, i + 1, axis=-2) for i in (0, 1))
+            # The first step of a merge compares mirrored positions, so that every later one sorts the same way.
+            mirrored = span == width
+            b = jnp.flip(b, -1) if mirrored else b
+            high = jnp.maximum(a, b)
+            low = a + b - high
+            x = jnp.concatenate([high, jnp.flip(low, -1) if mirrored else low], axis=-2).reshape(*lead, size)
+            span //= 2
+        width *= 2
+    return lax.slice_in_dim(x, 0, n, axis=-1)
+
+
 @of_weights("sparsemax")
 def sparsemax(a: Scores, env: Env) -> Scores:
     """relu(a - t), t such that the row sums to 1: Euclidean projection on the simplex.
@@ -217,7 +243,7 @@ def sparsemax(a: Scores, env: Env) -> Scores:
     Source: Martins and Astudillo, ICML 2016; among the code's explored attentions, not wired there.
     """
     n = a.shape[-1]
-    z = -jnp.sort(-a, axis=-1)
+    z = _descending(a)
     # A triangle of ones as a public matrix: a cumulative sum would be a log-depth scan.
     running = jnp.matmul(z, jnp.asarray(np.triu(np.ones((n, n))), dtype=a.dtype))
     inside = (1.0 + z * jnp.arange(1, n + 1, dtype=a.dtype) > running).astype(a.dtype)
@@ -225,7 +251,7 @@ def sparsemax(a: Scores, env: Env) -> Scores:
     return env.kernels.relu(a - t)
 
 
-def _xnorm_init(cfg: ViTConfig, rng: np.random.Generator) -> dict[str, np.ndarray[Any, Any]]:
+def _xnorm_init(cfg: ViTConfig, rng: np.random.Generator) -> dict[str, NpArray]:
     return {"gamma": np.ones((cfg.heads, 1, 1))}
 
 

@@ -18,14 +18,14 @@ _openings = itertools.count()
 
 def new_name() -> str:
     """A name for what this process opens next: `spub-<pid>-<start time>-<count>`."""
-    return f"{PREFIX}-{os.getpid()}-{_started(os.getpid())}-{next(_openings)}"
+    return f"{PREFIX}-{os.getpid()}-{start_time(os.getpid())}-{next(_openings)}"
 
 
 def is_orphan(name: str) -> bool:
     """Whether `name` (with any suffix) was made by a process that is gone."""
     if (parts := _NAME.fullmatch(name)) is None:
         return False
-    return _started(int(parts[1])) != int(parts[2])
+    return start_time(int(parts[1])) != int(parts[2])
 
 
 @contextmanager
@@ -48,7 +48,7 @@ def machine() -> str:
     return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
 
 
-def _started(pid: int) -> int | None:
+def start_time(pid: int) -> int | None:
     """Start time of a living process in clock ticks since boot; None where there is none."""
     try:
         after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

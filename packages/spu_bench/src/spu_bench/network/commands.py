@@ -52,13 +52,15 @@ def rate_commands(network: Network, rank: int, interface: str) -> list[Command]:
     """Limit by tbf what party `rank` sends: the nfqueue shaper's first half. Nothing where no rate is asked for.
 
     The bucket must take the largest packet whole and what arrives while the kernel's timer is late (1 ms); the
-    holder at the receiver charges for what a full bucket lets through at once.
+    holder at the receiver charges for what a full bucket lets through at once. The queue takes two bandwidth-delay
+    products, a tenth of a second, or 16 packets, whichever is most.
     """
     rate = network.egress_mbit(rank)
     if not rate:
         return []
     burst = max(2 * LARGEST_PACKET, math.ceil(rate * 1e6 / 8 * 1e-3))
-    limit = max(4 * 2**20, 2 * bandwidth_delay_bytes(network, rate)) + burst
+    tenth_of_a_second = math.ceil(rate * 1e5 / 8)
+    limit = max(2 * bandwidth_delay_bytes(network, rate), tenth_of_a_second, 16 * LARGEST_PACKET) + burst
     tbf = ["rate", _bits(rate), "burst", str(burst), "limit", str(limit)]
     return [["tc", "qdisc", "add", "dev", interface, "root", "tbf", *tbf]]
 
@@ -70,6 +72,11 @@ def queue_commands(interface: str, iptables: str = "iptables") -> list[Command]:
     """
     rule = ["-i", interface, "-j", "NFQUEUE", "--queue-num", str(QUEUE), "--queue-bypass"]
     return [[iptables, "-w", "-t", "mangle", "-A", "PREROUTING", *rule]]
+
+
+def packet_commands(network: Network, interface: str) -> list[Command]:
+    """Where packets are lost, send them one by one: a kernel would lose 64 KiB of segments not yet cut at once."""
+    return [["ip", "link", "set", "dev", interface, "gso_max_segs", "1"]] if network.loss_percent else []
 
 
 def route_commands(subnet: str, interface: str, address: str) -> list[Command]:

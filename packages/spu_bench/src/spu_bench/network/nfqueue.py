@@ -81,7 +81,7 @@ class NetfilterQueue:
                 data = self.socket.recv(4096)
             except BlockingIOError:
                 break
-            if (packet := _parse(data)) is not None:
+            if (packet := parse_packet(data)) is not None:
                 packets.append(packet)
         return packets
 
@@ -116,7 +116,7 @@ def _pack_attribute(kind: int, value: bytes) -> bytes:
     return _attribute.pack(_attribute.size + len(value), kind) + value + bytes(padding)
 
 
-def _parse(data: bytes) -> Packet | None:
+def parse_packet(data: bytes) -> Packet | None:
     """Read one message of the queue; None for anything but an IPv4 packet."""
     if _message_header.unpack_from(data)[1] != _PACKET:
         return None

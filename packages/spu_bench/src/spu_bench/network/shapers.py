@@ -78,7 +78,10 @@ class Netem(Unshaped):
 
     def shape(self, network: Network, sites: Sequence[Site]) -> None:
         for site in sites:
-            for command in commands.netem_commands(network, site.rank, site.interface):
+            for command in (
+                *commands.packet_commands(network, site.interface),
+                *commands.netem_commands(network, site.rank, site.interface),
+            ):
                 site.run(command)
 
 
@@ -99,7 +102,10 @@ class NfQueue:
     def shape(self, network: Network, sites: Sequence[Site]) -> None:
         for site in sites:
             iptables = next(name for name in _IPTABLES if _refusal(site, [name, "-w", "-t", "mangle", "-S"]) is None)
-            for command in commands.rate_commands(network, site.rank, site.interface):
+            for command in (
+                *commands.packet_commands(network, site.interface),
+                *commands.rate_commands(network, site.rank, site.interface),
+            ):
                 site.run(command)
             site.spawn(_holder_arguments(network, site, sites), _LOG)
             for command in commands.queue_commands(site.interface, iptables):

@@ -18,7 +18,8 @@ from typing import Any
 
 _MAGIC = b"spub"
 _ECHO, _TO_SERVER, _FROM_SERVER = 0, 1, 2
-_CHUNK = bytes(1 << 20)
+_CHUNK = bytes(1 << 18)
+_MOST_UNSENT = 1 << 20  # bytes: what a sender may hand to TCP ahead, which a slow link would have to drain at the end
 _request = struct.Struct("!4sBdd")
 _answer = struct.Struct("!QQd")
 TIMEOUT_S = 30.0
@@ -126,6 +127,7 @@ def _open(host: str, port: int, kind: int, warm: float = 0.0, measured: float = 
 
 
 def _fill(connection: socket.socket, seconds: float) -> None:
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _MOST_UNSENT)
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         connection.sendall(_CHUNK)
@@ -133,7 +135,7 @@ def _fill(connection: socket.socket, seconds: float) -> None:
 
 def _drain(connection: socket.socket, warm: float, measured: float) -> tuple[int, int, float]:
     """Read to the end; give the bytes within the measured window, all bytes, and the window's seconds."""
-    buffer = bytearray(len(_CHUNK))
+    buffer = bytearray(1 << 20)
     total = counted = 0
     begin = first = last = 0.0
     while got := connection.recv_into(buffer):

@@ -1,0 +1,146 @@
+"""Which executor is taken and why, who may measure, whose leftovers are whose."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import pytest
+from cells import make_directories
+
+from spu_bench import SpuBenchError, executors
+from spu_bench.executors import auto, owner, source, subnets
+from spu_bench.executors.docker import DockerExecutor
+from spu_bench.executors.netns import NetnsExecutor
+from spu_bench.network import LOOPBACK, WAN
+
+
+def test_every_executor_has_a_name() -> None:
+    assert executors.NAMES == ("auto", "docker", "netns", "loopback")
+    for name in executors.NAMES:
+        assert executors.get(name).name == name
+    with pytest.raises(SpuBenchError, match="auto, docker, netns, loopback") as caught:
+        executors.get("dokcer")
+    assert caught.value.reason == "bad_input"
+
+
+def test_loopback_never_shapes(tmp_path: Path) -> None:
+    with pytest.raises(SpuBenchError, match="wan"), executors.get("loopback").open(WAN, make_directories(tmp_path)):
+        pass
+
+
+def test_auto_takes_loopback_where_nothing_is_asked(tmp_path: Path) -> None:
+    chosen = executors.get("auto")
+    with chosen.open(LOOPBACK, make_directories(tmp_path)) as hosts:
+        assert [host.interface for host in hosts] == ["lo", "lo"]
+    assert chosen.name == "loopback"
+    assert "asks for nothing" in chosen.describe()["why"]
+
+
+@pytest.mark.parametrize(
+    ("docker", "netns", "taken", "why"),
+    [
+        (None, None, "docker", "docker is there"),
+        ("no engine", None, "netns", "not docker: no engine; netns is there"),
+        ("no engine", "no root", None, "not docker: no engine; not netns: no root"),
+    ],
+)
+def test_auto_says_why(
+    monkeypatch: pytest.MonkeyPatch, docker: str | None, netns: str | None, taken: str | None, why: str
+) -> None:
+    monkeypatch.setattr(DockerExecutor, "missing", lambda *_: docker)
+    monkeypatch.setattr(NetnsExecutor, "missing", lambda *_: netns)
+    chosen = auto.AutoExecutor()
+    assert (chosen.missing(WAN) is None) == (taken is not None)
+    assert chosen.why == why
+    if taken is None:
+        with pytest.raises(SpuBenchError, match="not docker: no engine; not netns: no root") as caught:
+            chosen.open(WAN, [])
+        assert caught.value.reason == "environment"
+
+
+def test_one_measured_run_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    waits: list[str] = []
+    with (
+        executors.measurement_lock(path=path),
+        pytest.raises(SpuBenchError) as caught,
+        executors.measurement_lock(timeout_s=0.3, on_wait=waits.append, path=path),
+    ):
+        pass
+    assert caught.value.reason == "walltime"
+    assert len(waits) == 1
+    assert str(path) in waits[0]
+    with executors.measurement_lock(timeout_s=0, path=path):
+        pass
+
+
+def test_a_killed_holder_lets_go(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    program = (
+        "import sys, time, pathlib\n"
+        "from spu_bench.executors import measurement_lock\n"
+        "with measurement_lock(path=pathlib.Path(sys.argv[1])):\n"
+        "    print('held', flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(SpuBenchError), executors.measurement_lock(timeout_s=0.1, path=path):
+            pass
+        holder.kill()
+    with executors.measurement_lock(timeout_s=5, path=path):
+        pass
+
+
+def test_xdist_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PYTEST_XDIST_WORKER", "gw1")
+    with pytest.raises(SpuBenchError, match="xdist"), executors.measurement_lock(path=tmp_path / "lock"):
+        pass
+
+
+def test_names_tell_the_dead_from_the_living() -> None:
+    name = owner.new_name()
+    assert name != owner.new_name()
+    assert not owner.is_orphan(f"{name}-0")
+    pid, started = name.split("-")[1:3]
+    assert owner.is_orphan(f"spub-{pid}-{int(started) - 1}-0-bridge"), "the number was given to another process since"
+    assert owner.is_orphan("spub-4194305-5-0")
+    assert not owner.is_orphan("someone-elses"), "what is not ours is never swept"
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        theirs = f"spub-{ended.pid}-{owner.start_time(ended.pid)}-0"
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+        assert owner.is_orphan(theirs), "a process that ended and was not yet reaped is dead too"
+
+
+def test_a_free_subnet_is_found_or_the_clash_is_named() -> None:
+    first, second, *_ = subnets.CANDIDATES
+    used = [IPv4Network("10.78.0.0/29")]
+    assert subnets.free(used, None)[0] == second
+    assert subnets.free(used, str(second)) == [second]
+    with pytest.raises(SpuBenchError, match=r"already in use: 10\.78\.0\.0/29"):
+        subnets.free(used, str(first))
+    with pytest.raises(SpuBenchError, match="every subnet"):
+        subnets.free([IPv4Network("10.0.0.0/8")], None)
+    with pytest.raises(SpuBenchError) as caught:
+        subnets.free([], "10.0.0.0/99")
+    assert caught.value.reason == "bad_input"
+
+
+def test_routes_are_read(tmp_path: Path) -> None:
+    table = tmp_path / "route"
+    table.write_text(
+        "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"
+        "eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n"
+        "eth0\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n"
+    )
+    assert list(subnets.routed(table)) == [IPv4Network("192.0.2.0/24")]
+
+
+def test_the_source_hash_is_of_this_package() -> None:
+    assert len(source.source_hash()) == 16
+    assert source.source_hash() == source.source_hash()

@@ -7,9 +7,9 @@ from pathlib import Path
 # Hundreds of tiny programs are compiled here and each runs once: compile quickly, not well.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
 
-import numpy as np  # noqa: E402
-import pytest  # noqa: E402
-from jaxtyping import install_import_hook  # noqa: E402
+import numpy as np
+import pytest
+from jaxtyping import install_import_hook
 
 # A pytest plugin of the environment may have imported the package already, without checks.
 for _name in [n for n in sys.modules if n.partition(".")[0] == "vit_models"]:
@@ -17,7 +17,7 @@ for _name in [n for n in sys.modules if n.partition(".")[0] == "vit_models"]:
 # Not used as a context manager: modules imported later (kernel sets) are to be checked too.
 install_import_hook("vit_models", "beartype.beartype")
 
-import vit_models as vm  # noqa: E402
+import vit_models as vm
 
 REFERENCE = Path("reference") / "vit_2_4_32.npz"
 

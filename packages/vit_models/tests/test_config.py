@@ -1,6 +1,7 @@
 import dataclasses
 
 import pytest
+
 import vit_models as vm
 
 

@@ -2,9 +2,10 @@ import json
 
 import numpy as np
 import pytest
-import vit_models as vm
 from hypothesis import given
 from hypothesis import strategies as st
+
+import vit_models as vm
 from vit_models import AttentionPlan, Choice
 
 BIT = st.integers(0, 1)

@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import vit_models as vm
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+import vit_models as vm
 
 CFG = vm.ViTConfig("tiny", image_size=8, channels=1, patch=4, layers=2, heads=4, dim=16, num_classes=3)
 few = settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import vit_models as vm
 from jaxtyping import TypeCheckError
+
+import vit_models as vm
 from vit_models.kernels import get_kernels
 from vit_models.variants import Env, attend, variant
 

@@ -174,7 +174,7 @@ class AttentionPlan:
             if layers is None:
                 return None
             if not isinstance(layers, list):
-                raise ValueError(f"plan.{name} must be null or a list with one object a layer")
+                raise ValueError(f"plan.{name} must be null or a list with one object a layer")  # noqa: TRY004
             for i, c in enumerate(layers):
                 if not isinstance(c, dict) or set(c) != {"level", "on"} or not isinstance(c["on"], list):
                     raise ValueError(f"plan.{name}[{i}] must be an object with level and on (a list of 0 and 1)")

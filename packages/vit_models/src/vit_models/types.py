@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -17,7 +17,7 @@ else:
     NpArray = np.ndarray
 
 Array = jax.Array
-AnyArray = Union[jax.Array, NpArray]
+AnyArray = jax.Array | NpArray
 # Nested mapping with arrays at the leaves: {"blocks": {"0": {"norm1": {"scale": ...}}}}.
 Params = Mapping[str, Any]
 Unary = Callable[[Array], Array]

@@ -8,8 +8,10 @@ import re
 import threading
 from dataclasses import replace
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 
 import vit_models as vm
 
@@ -18,6 +20,8 @@ os.environ.setdefault("OMP_THREAD_LIMIT", "1")
 libspu = pytest.importorskip("spu.libspu", reason="SPU is not installed in this environment")
 
 ERROR = 2e-3
+# SPU's exponential is a power of (1 + x / 256): a softmax weight is off by up to 0.005.
+EXPONENTIAL_ERROR = 2e-2
 PLANS = {
     "all": None,
     "layer": vm.AttentionPlan.from_layers([0, 1]),
@@ -37,7 +41,6 @@ def run(program):
     import spu.api
 
     config = libspu.RuntimeConfig(protocol=libspu.ProtocolKind.SEMI2K, field=libspu.FieldType.FM64)
-    # Printed by the first party to the process's stdout; see `traffic`.
     names = [a.name for a in program.arguments]
     code = libspu.Executable(name="program", input_names=names, output_names=["logits"], code=compiled(program))
     io = spu.api.Io(2, config)
@@ -56,7 +59,7 @@ def run(program):
                 runtime.set_var(name, share[rank])
             runtime.run(code)
             results[rank] = runtime.get_var("logits")
-        except BaseException as error:  # a thread's failure has to reach the test
+        except BaseException as error:  # noqa: BLE001 - a thread's failure has to reach the test
             errors.append(error)
 
     threads = [threading.Thread(target=party, args=(rank,), daemon=True) for rank in range(2)]
@@ -95,7 +98,8 @@ def test_logits_stay_near_plaintext(name, level, tiny, lively):
     attention = name if plan is None else f"{name}+{'relu_softmax' if name == 'scale' else 'scale'}"
     params = lively(vm.init(cfg, attention=attention))
     program = vm.export_program(cfg, params, plan=plan, attention=attention, gelu="quad")
-    np.testing.assert_allclose(run(program), program.outputs[0][1], rtol=0, atol=ERROR)
+    atol = EXPONENTIAL_ERROR if name == "softmax" or name.startswith("linformer") else ERROR
+    np.testing.assert_allclose(run(program), program.outputs[0][1], rtol=0, atol=atol)
 
 
 @pytest.mark.parametrize("gelu", ["exact", "erf", "tanh", "relu", "identity"])
@@ -121,13 +125,20 @@ def test_conv_tokenizer_and_sequence_pooling(lively):
         "cct", image_size=8, channels=1, layers=1, heads=2, dim=8, num_classes=3, conv=vm.ConvTokenizer(), pool="sequence"
     )
     program = vm.export_program(cfg, lively(vm.init(cfg)), attention="scale", gelu="quad")
-    np.testing.assert_allclose(run(program), program.outputs[0][1], rtol=0, atol=ERROR)
+    np.testing.assert_allclose(run(program), program.outputs[0][1], rtol=0, atol=EXPONENTIAL_ERROR)
 
 
 def test_scale_heads_bring_no_comparison(tiny, lively):
     params = lively(vm.init(tiny))
+
+    def norm(x, scale, bias, eps):
+        # The plain kernels' own LayerNorm compares, which would hide what attention does.
+        centred = x - jnp.mean(x, -1, keepdims=True)
+        return centred * lax.rsqrt(jnp.mean(centred * centred, -1, keepdims=True) + eps) * scale + bias
+
+    kernels = replace(vm.get_kernels("plain"), layer_norm=norm)
     off, on, split = (
-        operations(vm.export_program(tiny, params, plan=vm.AttentionPlan.from_heads(alpha), gelu="quad"))
+        operations(vm.export_program(tiny, params, plan=vm.AttentionPlan.from_heads(alpha), kernels=kernels, gelu="quad"))
         for alpha in (np.zeros((2, 2)), np.ones((2, 2)), [[0, 1], [0, 0]])
     )
     assert not off & (COMPARISONS | {"divide", "exponential"})

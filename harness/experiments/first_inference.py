@@ -11,9 +11,9 @@ Expected: 1,987 rounds and 233 MB a party with SPU's defaults, 1,498 and 202 MB 
 from __future__ import annotations
 
 import pytest
-from spu_bench import Options, RunRecord
 
 from mpcvit_harness.cells import Cell, ModelSpec
+from spu_bench import Options, RunRecord
 
 SMALL = ModelSpec(config="vit_4_4_28", weights="checkpoint:vit_4_4_28", gelu="tanh")
 CIFAR = ModelSpec(config="vit_7_4_32", attention="softmax", gelu="tanh")

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
+
 from spu_bench import Options
 
 SCALES = ("smoke", "reduced", "paper")

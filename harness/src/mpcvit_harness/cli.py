@@ -28,7 +28,10 @@ def build_command(
     Example: mpcvit-report build --results results --out report
     """
     if not results.is_dir():
-        print(f"error: there are no results at {results}. Fix: run the experiments first, or name another folder.", file=sys.stderr)
+        print(
+            f"error: there are no results at {results}. Fix: run the experiments first, or name another folder.",
+            file=sys.stderr,
+        )
         raise typer.Exit(2)
     print(f"The report is {build(results, out)}")
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
 from mpc_search import Model, fashion_mnist, load_checkpoint, predict
+from mpcvit_harness.cells import Cell, ModelSpec
 from spu_bench import Program, load_program
 from vit_models import AttentionPlan, export_program, get_config, init
-
-from mpcvit_harness.cells import Cell, ModelSpec
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mpc_search import SearchError
-from spu_bench import RunFailed, RunRecord, run
-from spu_bench.provenance import machine_name
 
+from mpc_search import SearchError
 from mpcvit_harness.cells import SCALES, Cell, select
 from mpcvit_harness.models import prepare
 from mpcvit_harness.store import Store
+from spu_bench import RunFailed, RunRecord, run
+from spu_bench.provenance import machine_name
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -56,7 +56,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             "cells are measured one at a time on a host: run without -n (use --shard on several machines)"
         )
     cells = select(
-        getattr(metafunc.module, "CELLS"),
+        metafunc.module.CELLS,
         scale=config.getoption("--scale"),
         executor=config.getoption("--executor"),
         shard=_shard(config),

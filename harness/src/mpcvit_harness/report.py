@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader
-from spu_bench import RunRecord
-from spu_bench.record import write_whole
 
 from mpcvit_harness.store import all_records
+from spu_bench import RunRecord
+from spu_bench.record import write_whole
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Row:
 
 
 def build(results: Path, out: Path) -> Path:
-    """Write `out`/index.html and a copy of every record it shows; returns the page. Files that are no records show too."""
+    """Write `out`/index.html and a copy of every record it shows, files that are no records too; returns the page."""
     rows: list[Row] = []
     unreadable: list[tuple[str, str]] = []
     (out / "records").mkdir(parents=True, exist_ok=True)

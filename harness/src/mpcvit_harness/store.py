@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import ValidationError
-from spu_bench import RunRecord
 
 from mpcvit_harness.cells import Cell
+from spu_bench import RunRecord
 
 
 class Store:

@@ -170,7 +170,7 @@ while time.monotonic() < deadline:
         except psutil.Error:
             continue
         if "--rank" in words and words[words.index("--rank") + 1] == "1":
-            time.sleep(4)
+            time.sleep(2)
             child.kill()
             sys.exit()
     time.sleep(0.05)

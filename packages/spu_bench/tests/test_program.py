@@ -35,7 +35,7 @@ def test_arrays_come_back_as_written(small: Path) -> None:
 
 def test_no_program(tmp_path: Path) -> None:
     """A directory without a manifest is named."""
-    with pytest.raises(SpuBenchError, match="no program.json") as caught:
+    with pytest.raises(SpuBenchError, match=r"no program\.json") as caught:
         load_program(tmp_path)
     assert caught.value.reason == "bad_input"
 

@@ -31,9 +31,7 @@ seconds = st.floats(min_value=0, max_value=1e6, allow_nan=False)
 counts = st.integers(min_value=0, max_value=2**62)
 words = st.text(max_size=20)
 scalars = st.one_of(st.booleans(), st.integers(-(2**31), 2**31), words)
-traffic = st.builds(
-    Traffic, sent_bytes=counts, received_bytes=counts, sent_messages=counts, received_messages=counts
-)
+traffic = st.builds(Traffic, sent_bytes=counts, received_bytes=counts, sent_messages=counts, received_messages=counts)
 inferences = st.builds(
     Inference,
     input_s=seconds,
@@ -110,9 +108,7 @@ records = st.builds(
     link_after=st.lists(probes, max_size=1),
     executor=st.dictionaries(words, scalars, max_size=2),
     accuracy=st.none()
-    | st.builds(
-        Accuracy, inputs=counts, max_abs_error=seconds, top1_equal=counts, clear=counts, clear_equal=counts
-    ),
+    | st.builds(Accuracy, inputs=counts, max_abs_error=seconds, top1_equal=counts, clear=counts, clear_equal=counts),
     logits=st.none() | st.lists(st.lists(seconds, max_size=2), max_size=2),
     machine=st.dictionaries(words, scalars, max_size=2),
     code=st.dictionaries(words, scalars, max_size=2),

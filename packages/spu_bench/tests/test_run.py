@@ -59,9 +59,7 @@ def test_a_stream_of_the_clients_images(tmp_path: Path) -> None:
 def test_options_reach_spu(small: Path) -> None:
     """Local truncation saves messages: the option has arrived at both parties."""
     plain = run(load_program(small), executor="loopback")
-    local = run(
-        load_program(small), executor="loopback", options=Options(runtime={"trunc_allow_msb_error": True})
-    )
+    local = run(load_program(small), executor="loopback", options=Options(runtime={"trunc_allow_msb_error": True}))
     assert local.rounds < plain.rounds
 
 

@@ -87,7 +87,7 @@ class Tap:
 
 
 def needles(array: Array) -> list[bytes]:
-    """Every four consecutive values in each form in which they could leave: float32, float64, fixed point of the ring."""
+    """Every four consecutive values in each form they could leave in: float32, float64, fixed point."""
     flat = array.ravel()
     forms = [flat, flat.astype(np.float64), np.round(flat * 2.0**18).astype(np.int64)]
     return [form[i : i + 4].tobytes() for form in forms for i in range(0, len(flat) - 3, 4)]

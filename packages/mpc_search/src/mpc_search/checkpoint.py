@@ -7,13 +7,13 @@ import json
 import os
 import shutil
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
-from vit_models import AttentionPlan, ViTConfig, load_params, save_params
-
 from mpc_search.errors import SearchError
 from mpc_search.train import Model, Params
+from vit_models import AttentionPlan, ViTConfig, load_params, save_params
 
 
 def save_checkpoint(path: str | Path, model: Model, params: Params, about: dict[str, Any]) -> None:
@@ -53,7 +53,7 @@ def load_checkpoint(path: str | Path) -> tuple[Model, Params, dict[str, Any]]:
             gelu=content["gelu"],
         )
         return model, load_params(directory / "params.npz"), content["about"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise SearchError(
             f"{directory} is not a checkpoint of this version ({error}). Fix: train it again with `mpc-search retrain`."
         ) from error

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import os
+import shutil
 import struct
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,7 +54,30 @@ def fashion_mnist(split: str, folder: str | Path = FASHION_MNIST) -> ImageSet:
     return ImageSet(values.astype(np.float32), labels.astype(np.int32), CLASSES)
 
 
-_HOW_TO_GET = "install Debian's package with `apt-get install dataset-fashion-mnist`, or name a folder with its four files."
+_HOW_TO_GET = (
+    "install Debian's package with `apt-get install dataset-fashion-mnist`, or name a folder with its four files."
+)
+
+
+def get_fashion_mnist(folder: str | Path = FASHION_MNIST) -> None:
+    """See that the files are there: as root on Debian, install their package; else say the line that does.
+
+    Raises SearchError where the files are not there afterwards.
+    """
+    try:
+        _find(Path(folder), "train-images-idx3-ubyte")
+        return
+    except SearchError:
+        if Path(folder) != FASHION_MNIST or os.geteuid() != 0 or shutil.which("apt-get") is None:
+            raise
+    for command in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", "dataset-fashion-mnist"]):
+        done = subprocess.run(
+            command, capture_output=True, text=True, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        )
+        if done.returncode != 0:
+            last = (done.stderr.strip().splitlines() or ["no word why"])[-1]
+            raise SearchError(f"`{' '.join(command)}` failed: {last}. Fix: {_HOW_TO_GET}")
+    _find(Path(folder), "train-images-idx3-ubyte")
 
 
 def _find(folder: Path, name: str) -> Path:

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 import optax
-from vit_models import AttentionPlan, ViTConfig, apply, init
 
 from mpc_search.data import ImageSet
+from vit_models import AttentionPlan, ViTConfig, apply, init
 
 Params = dict[str, Any]
 
@@ -29,9 +29,7 @@ class Model:
 
     def logits(self, params: Params, images: Any, **training: Any) -> jax.Array:
         """Logits (batch, classes) of images (batch, height, width, channels)."""
-        return apply(
-            self.config, params, images, plan=self.plan, attention=self.attention, gelu=self.gelu, **training
-        )
+        return apply(self.config, params, images, plan=self.plan, attention=self.attention, gelu=self.gelu, **training)
 
 
 @dataclass(frozen=True)
@@ -43,14 +41,14 @@ class TrainSettings:
     """
 
     epochs: int = 3
-    batch: int = 128
+    batch: int = 64
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
     warmup: float = 0.1
     final_rate: float = 0.01
     label_smoothing: float = 0.0
     regularize: bool = False
-    flip: bool = True
+    flip: bool = False
     seed: int = 0
 
 
@@ -99,7 +97,7 @@ def train(
             params, state, loss = step(params, state, data.images[rows], data.labels[rows], keys[done])
             if on_step is not None and (done % 20 == 0 or done == steps - 1):
                 on_step(done + 1, steps, float(loss))
-    return jax.tree.map(np.asarray, params)  # type: ignore[no-any-return]
+    return jax.tree.map(np.asarray, params)
 
 
 def _decayed(params: Params) -> Any:

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from spu_bench import network_cli
 from spu_bench.errors import SpuBenchError
 from spu_bench.executors.loopback import cores_per_party
 from spu_bench.options import Options
@@ -27,6 +28,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.add_typer(network_cli.app, name="network")
 Existing = Optional[Path]
 
 
@@ -39,7 +41,9 @@ def run_command(
     runtime: Annotated[str, typer.Option(help="SPU's version.")] = "0.9.5",
     repeats: Annotated[int, typer.Option(min=1, help="Measured inferences of each input.")] = 3,
     warmup: Annotated[int, typer.Option(min=0, help="Inferences before, not measured.")] = 1,
-    inputs: Annotated[Existing, typer.Option("--input", help="npz of the client's arrays (default: the sample).")] = None,
+    inputs: Annotated[
+        Existing, typer.Option("--input", help="npz of the client's arrays (default: the sample).")
+    ] = None,
     options: Annotated[Existing, typer.Option(help="TOML with [runtime], [compiler] and [link] of SPU.")] = None,
     timeout: Annotated[float, typer.Option(help="Limit of the whole run in seconds.")] = 3600.0,
     json: Annotated[Existing, typer.Option(help="Where the record goes, also that of a failed run.")] = None,
@@ -78,7 +82,9 @@ def party(
     rank: Annotated[int, typer.Option(help="0: server (weights), 1: client (image), 2: helper of three.")],
     program: Annotated[Path, typer.Option(help="The Program's directory, with this party's own arrays only.")],
     link: Annotated[Path, typer.Option(help="The link file that all parties have.")],
-    inputs: Annotated[Existing, typer.Option("--input", help="npz of the client's arrays (default: the sample).")] = None,
+    inputs: Annotated[
+        Existing, typer.Option("--input", help="npz of the client's arrays (default: the sample).")
+    ] = None,
     output: Annotated[Existing, typer.Option(help="npz for the outputs, which only the client gets.")] = None,
     outcome: Annotated[Existing, typer.Option(help="JSON for this party's statistics.")] = None,
     interface: Annotated[Optional[str], typer.Option(help="Interface whose kernel counters are recorded.")] = None,

@@ -2,7 +2,7 @@
 
 SPU's link is for the protocol alone: hundreds of share messages sent over it before the runtime has started block it
 until its receive timeout. Here every pair of parties has one TCP connection with framed messages; a thread per peer
-reads it all the time, so nobody blocks on a full buffer, and the end of a peer is seen at once, also while SPU computes.
+reads it all the time, so nobody blocks on a full buffer, and a peer's end is seen at once, also while SPU computes.
 """
 
 from __future__ import annotations

@@ -50,7 +50,9 @@ class Party:
     def __init__(self, rank: int, program: Program, session: Session, *, interface: str | None = None) -> None:
         if not 0 <= rank < len(session.party):
             raise SpuBenchError(
-                f"There is no rank {rank} among {len(session.party)} parties.", "give a rank of the link file.", "bad_input"
+                f"There is no rank {rank} among {len(session.party)} parties.",
+                "give a rank of the link file.",
+                "bad_input",
             )
         self.rank = rank
         self.program = program
@@ -157,16 +159,12 @@ class Party:
                 "environment",
             ) from error
 
-    def _share_weights(
-        self, exchange: Exchange, runtime: Runtime, inputs: dict[Holder, dict[str, Array]]
-    ) -> None:
+    def _share_weights(self, exchange: Exchange, runtime: Runtime, inputs: dict[Holder, dict[str, Array]]) -> None:
         for name, array in inputs["public"].items():
             runtime.set_var(name, self._io.make_shares(array, libspu.Visibility.VIS_PUBLIC)[self.rank])
         self._share(exchange, runtime, SERVER, inputs.get("server"))
 
-    def _share(
-        self, exchange: Exchange, runtime: Runtime, owner: int, arrays: dict[str, Array] | None
-    ) -> None:
+    def _share(self, exchange: Exchange, runtime: Runtime, owner: int, arrays: dict[str, Array] | None) -> None:
         """Let `owner` make shares of its `arrays` and send each party its own; all set theirs in the runtime."""
         if self.rank == owner:
             shares = {
@@ -264,7 +262,7 @@ class Party:
         process = psutil.Process()
         times = process.cpu_times()
         self.outcome.cpu_s = times.user + times.system
-        self.outcome.threads = int(os.environ.get("OMP_THREAD_LIMIT", 0))
+        self.outcome.threads = int(os.environ.get("OMP_THREAD_LIMIT", "0"))
         self.outcome.peak_memory_bytes = _peak_memory_bytes()
         self.outcome.versions = {
             "python": platform.python_version(),
@@ -384,9 +382,7 @@ def _interface_bytes(interface: str | None) -> tuple[int, int] | None:
             if name.strip() == interface:
                 values = counters.split()
                 return int(values[8]), int(values[0])
-    raise SpuBenchError(
-        f"There is no network interface {interface!r}.", "name one that `ip link` shows.", "bad_input"
-    )
+    raise SpuBenchError(f"There is no network interface {interface!r}.", "name one that `ip link` shows.", "bad_input")
 
 
 def _peak_memory_bytes() -> int:

@@ -17,8 +17,6 @@ from spu_bench.network.probe import LinkProbe
 from spu_bench.options import Options
 from spu_bench.profile import OperationStats, Traffic
 
-SCHEMA_VERSION = 1
-
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
@@ -131,7 +129,7 @@ class RunRecord(_Strict):
     was seen before it failed. `link_before` and `link_after` are what a probe saw of the link around the run.
     """
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     status: Literal["ok", "failed", "invalid"]
     failure: Failure | None = None
     request: Request

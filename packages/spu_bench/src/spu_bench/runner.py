@@ -8,7 +8,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +67,8 @@ def run(
 
     `network` is a preset's name, a TOML file or a Network; `executor` one of executors.NAMES. After `warmup`
     inferences each input is run `repeats` times; `inputs` is an npz with the client's arrays, whose first axis may
-    hold several batches (None: the sample in the Program), and `expected` their logits in plaintext. The parties' logs are copied to `keep_logs`.
+    hold several batches (None: the sample in the Program), and `expected` their logits in plaintext. The parties'
+    logs are copied to `keep_logs`.
 
     Raises RunFailed, with the record of the failure, where the run has no valid result; SpuBenchError where what is
     asked for cannot be run at all.
@@ -97,7 +98,7 @@ def run(
         ),
         machine=provenance.machine(),
         code=provenance.code(),
-        started_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         duration_s=0.0,
     )
     started = time.perf_counter()
@@ -127,7 +128,10 @@ def _measure(
         directories = [Path(scratch) / f"party-{rank}" for rank in range(PROTOCOLS[request.protocol])]
         for rank, directory in enumerate(directories):
             _lay_out(directory, rank, program, inputs)
-        with executor.open(request.network, directories) as hosts:
+        with contextlib.ExitStack() as stack:
+            if request.network.is_shaped:
+                stack.enter_context(executors.measurement_lock())  # two latencies measured at once are none
+            hosts = stack.enter_context(executor.open(request.network, directories))
             record.executor = executor.describe()
             if request.network.is_shaped:
                 record.link_before = probe(hosts, directories)
@@ -250,7 +254,7 @@ def _started(host: Host, arguments: list[str]) -> Iterator[PartyProcess]:
 
 
 def _wait(processes: list[PartyProcess], timeout_s: float) -> list[int | None]:
-    """Exit statuses; None for a party that had to be stopped, after the time limit or some time after another failed."""
+    """Exit statuses; None for a party that is to be stopped: the time is up, or another failed a moment ago."""
     deadline = time.monotonic() + timeout_s
     while True:
         statuses = [process.poll() for process in processes]
@@ -272,7 +276,7 @@ def _cause(
     directories: list[Path],
     timeout_s: float,
 ) -> SpuBenchError:
-    """What made a run fail. A party that died without a word comes first, then what a party said of itself, then of others."""
+    """What made a run fail: a party that died without a word, else what one said of itself, else of a peer."""
     for rank, (status, outcome, directory) in enumerate(zip(statuses, outcomes, directories)):
         if status and outcome is None:
             return _died(rank, status, directory)

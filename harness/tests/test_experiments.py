@@ -1,0 +1,160 @@
+"""An experiment end to end, on a tiny model: measured, stored, resumed, failed with a trace, reported."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from mpc_search import Model, save_checkpoint
+from spu_bench import RunRecord
+from vit_models import AttentionPlan, ViTConfig, init
+
+from mpcvit_harness.cells import Cell, ModelSpec
+from mpcvit_harness.cli import app
+from mpcvit_harness.report import build
+from mpcvit_harness.store import Store, all_records
+
+pytest_plugins = ["pytester"]
+
+EXPERIMENT = """
+from mpcvit_harness.cells import Cell, ModelSpec
+TINY = ModelSpec(config="tiny", weights="checkpoint:tiny")
+CELLS = [
+    Cell(experiment="tiny", name="mix", model=TINY, repeats=2, warmup=0),
+    Cell(experiment="tiny", name="mix", model=TINY, protocol="cheetah", warmup=0, scale="reduced"),
+]
+def test_runs(cell, record):
+    assert record.accuracy.max_abs_error < 0.05
+def test_runs_again(cell, record):
+    assert len(record.samples_s) == cell.repeats
+"""
+
+
+@pytest.fixture
+def workplace(pytester: pytest.Pytester) -> pytest.Pytester:
+    """A directory with one experiment and the checkpoint of its model."""
+    pytester.makepyfile(test_tiny=EXPERIMENT)
+    config = ViTConfig(name="tiny", image_size=8, channels=1, patch=4, layers=1, heads=2, dim=8, num_classes=3)
+    model = Model(config, "mix", AttentionPlan.from_heads([[1, 0]]), "tanh")
+    save_checkpoint(pytester.path / "checkpoints" / "tiny", model, init(config, 0, attention="mix"), {})
+    return pytester
+
+
+def measure(workplace: pytest.Pytester, *arguments: str) -> pytest.RunResult:
+    return workplace.runpytest_subprocess(
+        *("--executor", "loopback", "--results", "results", "--machine", "here", "--checkpoints", "checkpoints"),
+        *("-p", "no:cacheprovider", *arguments),
+    )
+
+
+def stored(workplace: pytest.Pytester) -> list[Path]:
+    return sorted((workplace.path / "results").glob("*/*/*.json"))
+
+
+def test_measured_once_stored_resumed_reported(workplace: pytest.Pytester) -> None:
+    """Two tests look at one measurement; a second session finds it; `--force` measures again; the report shows it."""
+    measure(workplace).assert_outcomes(passed=2)
+    (path,) = stored(workplace)
+    first = RunRecord.load(path)
+    assert path.parent == workplace.path / "results" / "here" / "tiny"
+    assert first.cell is not None and Cell.model_validate(first.cell).fingerprint() == first.cell_fingerprint
+    assert first.request.repeats == 2 and first.status == "ok"
+    measure(workplace).assert_outcomes(passed=2)
+    assert RunRecord.load(path) == first
+    measure(workplace, "--force").assert_outcomes(passed=2)
+    assert RunRecord.load(path).samples_s != first.samples_s
+    page = build(workplace.path / "results", workplace.path / "report").read_text()
+    link = f"records/here/tiny/{path.name}"
+    assert link in page and (workplace.path / "report" / link).read_text() == path.read_text()
+    assert f"{first.rounds}</td>" in page and "1 of 1 cells" in page
+
+
+def test_another_model_is_measured_anew(workplace: pytest.Pytester) -> None:
+    """The same cell with a checkpoint trained again is no longer the same thing."""
+    measure(workplace).assert_outcomes(passed=2)
+    (path,) = stored(workplace)
+    before = RunRecord.load(path)
+    config = ViTConfig(name="tiny", image_size=8, channels=1, patch=4, layers=1, heads=2, dim=8, num_classes=3)
+    model = Model(config, "mix", AttentionPlan.from_heads([[1, 0]]), "tanh")
+    save_checkpoint(workplace.path / "checkpoints" / "tiny", model, init(config, 1, attention="mix"), {})
+    measure(workplace).assert_outcomes(passed=2)
+    after = RunRecord.load(path)
+    assert before.program is not None and after.program is not None
+    assert before.program.fingerprint != after.program.fingerprint
+
+
+def test_a_failed_cell_leaves_its_record(workplace: pytest.Pytester) -> None:
+    """The reason stands in the record, in the test's one line and in the report; a later session tries again."""
+    source = EXPERIMENT.replace("repeats=2", "repeats=2, timeout_s=0.2")
+    workplace.makepyfile(test_tiny=source)
+    result = measure(workplace)
+    result.assert_outcomes(errors=2)
+    result.stdout.fnmatch_lines(["*did not end within its limit*"])
+    (path,) = stored(workplace)
+    record = RunRecord.load(path)
+    assert record.status == "failed" and record.failure is not None and record.failure.reason == "walltime"
+    page = build(workplace.path / "results", workplace.path / "report").read_text()
+    assert "did not end within its limit" in page and "0 of 1 cells" in page
+    assert Store(workplace.path / "results", "here").find(Cell.model_validate(record.cell), "any") is None
+
+
+def test_missing_checkpoint(workplace: pytest.Pytester) -> None:
+    """It is named, with the command that makes one."""
+    result = measure(workplace, "--checkpoints", "elsewhere")
+    result.assert_outcomes(errors=2)
+    result.stdout.fnmatch_lines(["*is not a checkpoint*mpc-search retrain*"])
+
+
+def test_listing_sharding_scaling(workplace: pytest.Pytester) -> None:
+    """`--list-cells` prints the flat list and runs nothing; `--scale` and `--shard` cut it."""
+    listed = measure(workplace, "--list-cells", "--scale", "paper")
+    assert listed.ret == 0
+    lines = [line for line in listed.outlines if line.startswith("tiny/")]
+    assert [line.split()[0] for line in lines] == ["tiny/mix-cheetah-loopback-loopback", "tiny/mix-semi2k-loopback-loopback"]
+    one = measure(workplace, "--list-cells", "--scale", "paper", "--shard", "1/2")
+    assert [line for line in one.outlines if line.startswith("tiny/")] == lines[1:]
+    assert not (workplace.path / "results").exists()
+    refused = measure(workplace, "--shard", "2/2")
+    assert refused.ret != 0 and "give i/n" in refused.stderr.str()
+
+
+def test_parallel_measurement_is_refused(workplace: pytest.Pytester) -> None:
+    """xdist would let cells share the cores: it is refused with the reason."""
+    workplace.makeconftest(
+        """
+        def pytest_addoption(parser):
+            parser.addoption("--numprocesses", dest="numprocesses", default=None, type=int)
+        """
+    )
+    result = measure(workplace, "--numprocesses", "2")
+    assert result.ret != 0
+    result.stdout.fnmatch_lines(["*one at a time*"])
+
+
+def test_what_is_no_record_is_shown(tmp_path: Path) -> None:
+    """A file of another schema is neither trusted nor hidden."""
+    folder = tmp_path / "results" / "here" / "tiny"
+    folder.mkdir(parents=True)
+    (folder / "old.json").write_text(json.dumps({"schema_version": 0}))
+    ((_, why),) = all_records(tmp_path / "results")
+    assert isinstance(why, str)
+    assert "here/tiny/old.json" in build(tmp_path / "results", tmp_path / "report").read_text()
+
+
+def test_no_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing to report is an error with a fix."""
+    with pytest.raises(SystemExit) as caught:
+        app(["build", "--results", str(tmp_path / "absent"), "--out", str(tmp_path / "report")])
+    assert caught.value.code == 2
+    assert "run the experiments first" in capsys.readouterr().err
+    assert not (tmp_path / "report").exists()
+
+
+def test_a_models_kind_is_checked() -> None:
+    """Weights are random or a checkpoint's."""
+    from mpcvit_harness.models import prepare
+
+    cell = Cell(experiment="e", name="n", model=ModelSpec(config="vit_4_4_28", weights="stolen:x"))
+    with pytest.raises(ValueError, match="random:SEED"):
+        prepare(cell, Path("unused"), Path("unused"))

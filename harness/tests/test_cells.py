@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from spu_bench import Options
 
 from mpcvit_harness.cells import Cell, ModelSpec, canonical_sha256, select
+from spu_bench import Options
 
 words = st.text(alphabet="abcdefgh", min_size=1, max_size=6)
 models = st.builds(
@@ -21,6 +21,7 @@ models = st.builds(
     config=words,
     weights=words,
     num_classes=st.integers(2, 200),
+    overrides=st.dictionaries(words, st.integers(1, 3), max_size=2),
     attention=words,
     heads=st.none() | st.lists(st.lists(st.integers(0, 1), max_size=2), max_size=2),
     kernels=words,

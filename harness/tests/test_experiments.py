@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
-from mpc_search import Model, save_checkpoint
-from spu_bench import RunRecord
-from vit_models import AttentionPlan, ViTConfig, init
 
+from mpc_search import Model, save_checkpoint
 from mpcvit_harness.cells import Cell, ModelSpec
 from mpcvit_harness.cli import app
 from mpcvit_harness.report import build
 from mpcvit_harness.store import Store, all_records
+from mpcvit_harness.tables import stale, write
+from spu_bench import RunRecord
+from vit_models import AttentionPlan, ViTConfig, init
 
 pytest_plugins = ["pytester"]
 
@@ -111,7 +113,10 @@ def test_listing_sharding_scaling(workplace: pytest.Pytester) -> None:
     listed = measure(workplace, "--list-cells", "--scale", "paper")
     assert listed.ret == 0
     lines = [line for line in listed.outlines if line.startswith("tiny/")]
-    assert [line.split()[0] for line in lines] == ["tiny/mix-cheetah-loopback-loopback", "tiny/mix-semi2k-loopback-loopback"]
+    assert [line.split()[0] for line in lines] == [
+        "tiny/mix-cheetah-loopback-loopback",
+        "tiny/mix-semi2k-loopback-loopback",
+    ]
     one = measure(workplace, "--list-cells", "--scale", "paper", "--shard", "1/2")
     assert [line for line in one.outlines if line.startswith("tiny/")] == lines[1:]
     assert not (workplace.path / "results").exists()
@@ -158,3 +163,21 @@ def test_a_models_kind_is_checked() -> None:
     cell = Cell(experiment="e", name="n", model=ModelSpec(config="vit_4_4_28", weights="stolen:x"))
     with pytest.raises(ValueError, match="random:SEED"):
         prepare(cell, Path("unused"), Path("unused"))
+
+
+def test_the_docs_tables_are_those_of_the_records() -> None:
+    """The tables in README and docs follow from the committed records: `mpcvit-report tables` writes them."""
+    root = Path(__file__).parents[2]
+    assert stale(root, root / "results") == []
+
+
+def test_a_table_changed_by_hand_is_found(tmp_path: Path) -> None:
+    """`check` fails where a page says another number than its records, and `tables` mends it."""
+    root = Path(__file__).parents[2]
+    shutil.copytree(root / "results", tmp_path / "results")
+    text = (root / "README.md").read_text()
+    assert "| 1987 |" in text
+    (tmp_path / "README.md").write_text(text.replace("| 1987 |", "| 987 |"))
+    assert stale(tmp_path, tmp_path / "results") == [tmp_path / "README.md"]
+    assert write(tmp_path, tmp_path / "results") == [tmp_path / "README.md"]
+    assert (tmp_path / "README.md").read_text() == text

@@ -22,13 +22,15 @@ class _Value(BaseModel):
 class ModelSpec(_Value):
     """The model of a cell, as `vit_models` names its parts.
 
-    `weights` is "random:SEED" or "checkpoint:NAME" (a folder that `mpc-search` wrote; it then also fixes config,
-    attention, plan and gelu). `heads` is the head-level plan of a mix: 1 for ReLU-Softmax, 0 for Scale, a row a layer.
+    `overrides` replaces fields of the named configuration. `weights` is "random:SEED" or "checkpoint:NAME" (a folder
+    that `mpc-search` wrote; it then also fixes config, attention, plan and gelu). `heads` is the head-level plan of a
+    mix: 1 for ReLU-Softmax, 0 for Scale, a row a layer.
     """
 
     config: str
     weights: str = "random:0"
     num_classes: int = 10
+    overrides: dict[str, int | float] = {}
     attention: str = "softmax"
     heads: tuple[tuple[Literal[0, 1], ...], ...] | None = None
     kernels: str = "plain"

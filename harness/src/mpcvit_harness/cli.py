@@ -1,4 +1,4 @@
-"""The command line: mpcvit-report build."""
+"""The command line: mpcvit-report build | tables | check."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from mpcvit_harness import tables
 from mpcvit_harness.report import build
 
 app = typer.Typer(help="The report of the reproduction.", no_args_is_help=True, pretty_exceptions_enable=False)
@@ -34,6 +35,34 @@ def build_command(
         )
         raise typer.Exit(2)
     print(f"The report is {build(results, out)}")
+
+
+@app.command("tables")
+def tables_command(
+    root: Annotated[Path, typer.Option(help="Root of the repository.")] = Path(),
+    results: Annotated[Path, typer.Option(help="Root of the store of records.")] = Path("results"),
+) -> None:
+    """Write the tables of README and docs from the records below RESULTS.
+
+    Example: mpcvit-report tables --results results
+    """
+    for page in tables.write(root, results):
+        print(f"wrote the tables of {page}")
+
+
+@app.command("check")
+def check_command(
+    root: Annotated[Path, typer.Option(help="Root of the repository.")] = Path(),
+    results: Annotated[Path, typer.Option(help="Root of the store of records.")] = Path("results"),
+) -> None:
+    """Fail where a table of README or docs is not what the records say.
+
+    Example: mpcvit-report check --results results
+    """
+    if pages := tables.stale(root, results):
+        names = ", ".join(map(str, pages))
+        print(f"error: the tables of {names} are not those of the records. Fix: mpcvit-report tables", file=sys.stderr)
+        raise typer.Exit(1)
 
 
 def main() -> None:

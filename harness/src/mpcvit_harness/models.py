@@ -53,7 +53,7 @@ def _model(spec: ModelSpec, checkpoints: Path) -> tuple[Model, dict[str, Any]]:
         return model, params
     if kind != "random":
         raise ValueError(f"weights are random:SEED or checkpoint:NAME, not {spec.weights!r}")
-    config = get_config(spec.config, num_classes=spec.num_classes)
+    config = get_config(spec.config, num_classes=spec.num_classes, **spec.overrides)
     plan = None if spec.heads is None else AttentionPlan.from_heads(spec.heads)
     gelu = spec.gelu or "exact"
     return Model(config, spec.attention, plan, gelu), init(config, int(which), attention=spec.attention)

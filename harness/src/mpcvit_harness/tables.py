@@ -1,0 +1,193 @@
+"""Tables of the docs, made from records: each stands between two markers in a page, and is never typed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mpcvit_harness.cells import Cell
+from mpcvit_harness.store import all_records
+from spu_bench import RunRecord
+from spu_bench.record import write_whole
+from vit_models import describe, get_config
+
+PAGES = ("README.md", "docs/models.md", "docs/networks.md")
+"""Pages that hold tables: `<!-- table NAME -->` ... `<!-- end of table -->`."""
+
+_MARKERS = re.compile(r"(<!-- table (?P<name>\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A valid record, its cell, and its file relative to the root of the repository."""
+
+    cell: Cell
+    record: RunRecord
+    file: Path
+
+    def link(self, page: Path) -> str:
+        """The record's file as a link from `page`."""
+        up = "../" * (len(page.parts) - 1)
+        return f"[record]({up}{self.file.as_posix()})"
+
+    @property
+    def seconds(self) -> str:
+        """Median and range in seconds."""
+        stats = self.record.statistics
+        assert stats is not None
+        spread = "" if stats.n == 1 else f" [{stats.low:.2f}, {stats.high:.2f}]"
+        return f"{stats.median:.2f}{spread}"
+
+
+def floor_s(record: RunRecord) -> float:
+    """Seconds that the link alone takes: rounds x one-way delay + bytes / the probed rate.
+
+    The delay is the one asked for, the rate the mean of what the probes around the run saw in either direction.
+    """
+    rates = [
+        rate for probe in (*record.link_before, *record.link_after) for rate in (probe.rate_mbit, probe.rate_back_mbit)
+    ]
+    delay_s = record.request.network.one_way_ms / 1e3
+    transfer_s = max(record.sent_bytes) * 8 / (sum(rates) / len(rates) * 1e6) if rates else 0.0
+    return record.rounds * delay_s + transfer_s
+
+
+def first_inferences(measured: list[Measured], page: Path) -> str:
+    """Private inferences over the loopback device: classes, errors, rounds and bytes."""
+    rows = [
+        (
+            m.cell.name,
+            m.cell.protocol,
+            str(m.record.rounds),
+            f"{max(m.record.sent_bytes) / 1e6:.1f}",
+            f"{m.record.accuracy.max_abs_error:.4f}" if m.record.accuracy else "",
+            f"{m.record.accuracy.clear_equal} of {m.record.accuracy.clear}" if m.record.accuracy else "",
+            f"{m.record.accuracy.top1_equal} of {m.record.accuracy.inputs}" if m.record.accuracy else "",
+            m.link(page),
+        )
+        for m in measured
+        if m.cell.experiment == "first_inference"
+    ]
+    head = ("model", "protocol", "rounds", "MB sent by a party", "largest logit error")
+    return _markdown((*head, "same class, margin > 0.1", "same class, all", ""), rows)
+
+
+def links(measured: list[Measured], page: Path) -> str:
+    """The same model over each link and executor, beside the link's floor."""
+    rows = []
+    for m in measured:
+        if m.cell.experiment != "links":
+            continue
+        assert m.record.statistics is not None
+        floor = floor_s(m.record)
+        ratio = f"{m.record.statistics.median / floor:.3f}" if floor else ""
+        probed = " / ".join(
+            f"{p.rtt_ms:.2f} ms, {p.rate_mbit:.0f}, {p.rate_back_mbit:.0f}" for p in m.record.link_before
+        )
+        rows.append(
+            (
+                m.cell.network,
+                str(m.record.executor.get("executor", "")),
+                str(m.record.executor.get("shaper", "")),
+                probed,
+                m.seconds,
+                str(m.record.statistics.n),
+                f"{floor:.2f}" if floor else "",
+                ratio,
+                m.link(page),
+            )
+        )
+    head = ("network", "executor", "shaper", "probed RTT, Mbit/s there, back", "seconds: median [range]", "n")
+    return _markdown((*head, "floor s", "measured / floor", ""), rows)
+
+
+def variants(measured: list[Measured], page: Path) -> str:
+    """One row per attention variant: what it holds, computes, sends, takes and errs by."""
+    by_name: dict[str, dict[str, Measured]] = {}
+    for m in measured:
+        if m.cell.experiment == "variants":
+            by_name.setdefault(m.cell.name, {})[m.cell.network] = m
+    rows = []
+    for name, of in by_name.items():
+        if not {"wan", "lan"} <= of.keys():
+            continue
+        spec, record = of["wan"].cell.model, of["wan"].record
+        size = describe(
+            get_config(spec.config, num_classes=spec.num_classes, **spec.overrides), attention=spec.attention
+        )
+        assert record.accuracy is not None
+        rows.append(
+            (
+                f"`{name}`",
+                f"{size.parameters:,}",
+                f"{size.macs / 1e6:.1f}",
+                str(record.rounds),
+                f"{max(record.sent_bytes) / 1e6:.1f}",
+                of["lan"].seconds,
+                of["wan"].seconds,
+                f"{record.accuracy.max_abs_error:.5f}",
+                f"{of['lan'].link(page)} {of['wan'].link(page)}",
+            )
+        )
+    rows.sort(key=lambda row: float(row[6].split()[0]))
+    head = (
+        "variant",
+        "parameters",
+        "million multiply-adds",
+        "rounds",
+        "MB sent by a party",
+        "s over lan",
+        "s over wan",
+    )
+    return _markdown((*head, "largest logit error", ""), rows)
+
+
+TABLES: dict[str, Callable[[list[Measured], Path], str]] = {
+    "first_inferences": first_inferences,
+    "links": links,
+    "variants": variants,
+}
+
+
+def write(root: Path, results: Path) -> list[Path]:
+    """Write every table into its page below `root`; returns the pages that changed."""
+    measured = list(_measured(root, results))
+    changed = []
+    for name in PAGES:
+        path = root / name
+        if path.exists() and (new := _filled(path.read_text(), measured, Path(name))) != path.read_text():
+            write_whole(path, new)
+            changed.append(path)
+    return changed
+
+
+def stale(root: Path, results: Path) -> list[Path]:
+    """The pages below `root` whose tables are not those of the records."""
+    measured = list(_measured(root, results))
+    pages = [(root / name, Path(name)) for name in PAGES]
+    return [
+        path for path, name in pages if path.exists() and _filled(path.read_text(), measured, name) != path.read_text()
+    ]
+
+
+def _measured(root: Path, results: Path) -> Iterable[Measured]:
+    for path, record in all_records(results):
+        if isinstance(record, RunRecord) and record.status == "ok" and record.cell is not None:
+            yield Measured(Cell.model_validate(record.cell), record, path.relative_to(root))
+
+
+def _filled(text: str, measured: list[Measured], page: Path) -> str:
+    def fill(match: re.Match[str]) -> str:
+        name = match["name"]
+        if name not in TABLES:
+            raise ValueError(f"{page}: there is no table {name!r}, use one of {', '.join(TABLES)}")
+        return f"{match[1]}{TABLES[name](measured, page)}{match[3]}"
+
+    return _MARKERS.sub(fill, text)
+
+
+def _markdown(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

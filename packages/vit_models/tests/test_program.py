@@ -78,6 +78,8 @@ def test_fingerprints_follow_content(tiny):
     params = vm.init(tiny)
     base = vm.export_program(tiny, params)
     assert base.fingerprint == vm.export_program(tiny, params).fingerprint
+    # Nor does the place where it was made show.
+    assert b".py" not in base.module
     others = [
         vm.export_program(tiny, vm.init(tiny, 1)),
         vm.export_program(tiny, params, attention="scale"),

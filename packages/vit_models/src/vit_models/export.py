@@ -96,12 +96,63 @@ def lower(fn: Callable[..., Array], values: Sequence[NpArray]) -> bytes:
     struct: Any = jax.ShapeDtypeStruct
     shapes = [struct(v.shape, v.dtype) for v in values]
     traced = jax.jit(fn, keep_unused=True).trace(*shapes)
-    module: Any = traced.lower(lowering_platforms=_platforms()).compiler_ir("hlo")
-    return bytes(module.as_serialized_hlo_module_proto())
+    module: Any = traced.lower(lowering_platforms=("interpreter",)).compiler_ir("hlo")
+    return _canonical(bytes(module.as_serialized_hlo_module_proto()))
 
 
-def _platforms() -> tuple[str, ...]:
-    return ("interpreter",)
+# Field numbers of HloModuleProto to leave out: the module's id (5), its table of source lines (17), and of every
+# instruction (2) of every computation (3) the metadata (7), which names source files too.
+_Dropped = dict[int, Any]
+_PROVENANCE: _Dropped = {5: None, 17: None, 3: {2: {7: None}}}
+
+
+def _canonical(message: bytes, dropped: _Dropped = _PROVENANCE) -> bytes:
+    """A serialized protobuf message without the fields `dropped`, a nested {field number: None or inner fields}.
+
+    With them a Program's fingerprint would depend on where and when it was made, not only on what it computes.
+    """
+    kept = bytearray()
+    position = 0
+    while position < len(message):
+        start = position
+        key, position = _varint(message, position)
+        number, wire = key >> 3, key & 7
+        body = position
+        if wire == 0:
+            _, position = _varint(message, position)
+        elif wire == 2:
+            length, body = _varint(message, position)
+            position = body + length
+        else:
+            position += {1: 8, 5: 4}[wire]
+        if number not in dropped:
+            kept += message[start:position]
+        elif dropped[number] is not None:
+            inner = _canonical(message[body:position], dropped[number])
+            kept += _encoded(key) + _encoded(len(inner)) + inner
+    return bytes(kept)
+
+
+def _encoded(value: int) -> bytes:
+    """Base-128 form of `value`."""
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _varint(data: bytes, position: int) -> tuple[int, int]:
+    """The base-128 number at `position`, and the position behind it."""
+    value = shift = 0
+    while True:
+        byte = data[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+        shift += 7
 
 
 def _used(forward: Callable[..., Array], flat: dict[str, NpArray], sample: NpArray) -> set[str]:

@@ -64,6 +64,11 @@ def test_measured_once_stored_resumed_reported(workplace: pytest.Pytester) -> No
     assert first.request.repeats == 2 and first.status == "ok"
     measure(workplace).assert_outcomes(passed=2)
     assert RunRecord.load(path) == first
+    cell = Cell.model_validate(first.cell)
+    assert first.program is not None
+    assert Store(path.parents[2], "here").find(cell, first.program.fingerprint) == first
+    first.model_copy(update={"code": {**first.code, "source": "of another version"}}).save(path)
+    assert Store(path.parents[2], "here").find(cell, first.program.fingerprint) is None
     measure(workplace, "--force").assert_outcomes(passed=2)
     assert RunRecord.load(path).samples_s != first.samples_s
     page = build(workplace.path / "results", workplace.path / "report").read_text()

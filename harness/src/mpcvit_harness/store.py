@@ -9,6 +9,10 @@ from pydantic import ValidationError
 
 from mpcvit_harness.cells import Cell
 from spu_bench import RunRecord
+from spu_bench.provenance import code
+
+LOCAL = "this-machine"
+"""The folder of runs that are not for committing, as the main job's: no table of the docs is made of them."""
 
 
 class Store:
@@ -23,7 +27,7 @@ class Store:
         return self.root / self.machine / cell.experiment / f"{cell.id}.{cell.fingerprint()[:12]}.json"
 
     def find(self, cell: Cell, program_fingerprint: str) -> RunRecord | None:
-        """The valid record of this very cell and Program, or None: then it has to be run."""
+        """The valid record of this very cell and Program by this very code, or None: then it has to be run."""
         path = self.path(cell)
         if not path.exists():
             return None
@@ -31,10 +35,14 @@ class Store:
             record = RunRecord.load(path)
         except ValidationError:
             return None  # of another schema: measured again, and written over
-        same = record.cell_fingerprint == cell.fingerprint() and record.program is not None
-        if not same or record.status != "ok" or record.program.fingerprint != program_fingerprint:  # type: ignore[union-attr]
-            return None
-        return record
+        same = (
+            record.status == "ok"
+            and record.cell_fingerprint == cell.fingerprint()
+            and record.program is not None
+            and record.program.fingerprint == program_fingerprint
+            and record.code.get("source") == code()["source"]
+        )
+        return record if same else None
 
     def save(self, cell: Cell, record: RunRecord) -> Path:
         """Write the record of `cell`, whole or not at all, in place of an older one."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mpcvit_harness.cells import Cell
-from mpcvit_harness.store import all_records
+from mpcvit_harness.store import LOCAL, all_records
 from spu_bench import RunRecord
 from spu_bench.record import write_whole
 from vit_models import describe, get_config
@@ -174,7 +174,8 @@ def stale(root: Path, results: Path) -> list[Path]:
 
 def _measured(root: Path, results: Path) -> Iterable[Measured]:
     for path, record in all_records(results):
-        if isinstance(record, RunRecord) and record.status == "ok" and record.cell is not None:
+        committed = path.relative_to(results).parts[0] != LOCAL
+        if committed and isinstance(record, RunRecord) and record.status == "ok" and record.cell is not None:
             yield Measured(Cell.model_validate(record.cell), record, path.relative_to(root))
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import psutil
 
+from spu_bench.executors.source import source_hash
+
 
 def machine() -> dict[str, Any]:
     """The machine: processor, cores, memory in bytes, kernel, and how busy it was (load, swap used in bytes)."""
@@ -32,14 +34,15 @@ def machine_name() -> str:
 
 
 def code(directory: Path | None = None) -> dict[str, Any]:
-    """The commit of the tree that this code (or `directory`) lies in, and whether it has changes; empty without git."""
+    """The hash of this package's source; in a git tree also its commit, and whether it has changes outside results/."""
     where = directory or Path(__file__).parent
+    found: dict[str, Any] = {"source": source_hash()}
     try:
         commit = _git(where, "rev-parse", "HEAD")
         dirty = bool(_git(where, "status", "--porcelain", "--", ":/", ":!/results"))
     except (OSError, subprocess.CalledProcessError):
-        return {}
-    return {"commit": commit, "dirty": dirty}
+        return found
+    return {**found, "commit": commit, "dirty": dirty}
 
 
 def _git(where: Path, *arguments: str) -> str:

@@ -1,8 +1,10 @@
-"""The command line of links: spu-bench network list | probe | probe-serve."""
+"""The command line of links: spu-bench network list | probe | probe-serve | commands."""
 
 from __future__ import annotations
 
 import json as json_module
+import shlex
+import sys
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +15,7 @@ from rich.table import Table
 
 from spu_bench import executors
 from spu_bench.errors import SpuBenchError
-from spu_bench.network import PRESETS, Network, wire
+from spu_bench.network import PRESETS, Network, commands, wire
 from spu_bench.network.probe import LinkProbe, complaints, probe
 
 app = typer.Typer(help="Links: what they are asked to be, and what they are.", no_args_is_help=True)
@@ -78,6 +80,40 @@ def probe_network(
         raise typer.Exit(1)
 
 
+@app.command("commands")
+def print_commands(
+    network: Annotated[str, typer.Option(help="lan, wan, or a TOML file.")],
+    rank: Annotated[int, typer.Option(min=0, max=2, help="The party on this host.")],
+    interface: Annotated[str, typer.Option(help="This host's interface towards the other party.")],
+    peer: Annotated[list[str] | None, typer.Option(help="RANK=ADDRESS of another party (for nfqueue).")] = None,
+    shaper: Annotated[str, typer.Option(help="netem, or nfqueue where the kernel has no netem.")] = "netem",
+    undo: Annotated[bool, typer.Option("--undo", help="Print what takes the shaping away again.")] = False,
+) -> None:
+    """Print the commands that shape one party's end of a link on a real host; run them there as root.
+
+    Example: spu-bench network commands --network wan --rank 0 --interface eth1
+
+    With --shaper nfqueue --peer 1=192.0.2.11 the last one delays packets until it is interrupted.
+    """
+    asked = Network.load(network)
+    if shaper not in ("netem", "nfqueue"):
+        raise SpuBenchError(f"no shaper {shaper!r}.", "use netem or nfqueue.", "bad_input")
+    if undo:
+        lines = commands.undo_commands(shaper, interface)
+    elif shaper == "netem":
+        lines = [*commands.packet_commands(asked, interface), *commands.netem_commands(asked, rank, interface)]
+    else:
+        senders = dict(_rank_of(each) for each in peer or [])
+        lines = [
+            *commands.packet_commands(asked, interface),
+            *commands.rate_commands(asked, rank, interface),
+            *commands.queue_commands(interface),
+            [sys.executable, *commands.holder_arguments(asked, senders, "/tmp/spu-bench-holder.json")],
+        ]
+    for line in lines:
+        print(shlex.join(line))
+
+
 @app.command("probe-serve")
 def probe_serve(
     bind: Annotated[str, typer.Option(help="Address to listen at.")] = "0.0.0.0",
@@ -101,6 +137,13 @@ def probe_serve(
         ) from error
     except KeyboardInterrupt:
         raise typer.Exit() from None
+
+
+def _rank_of(peer: str) -> tuple[str, int]:
+    rank, _, address = peer.partition("=")
+    if rank not in ("0", "1", "2") or not address:
+        raise SpuBenchError(f"--peer {peer!r} is not RANK=ADDRESS.", "write it as 1=192.0.2.11.", "bad_input")
+    return address, int(rank)
 
 
 def _probe_own_hosts(asked: Network, executor: str, parties: int) -> tuple[list[LinkProbe], dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -14,21 +15,21 @@ from cells import kill_while_open, make_directories, probe_until_valid
 from requirements_of_tests import lacks_commands, lacks_engine, lacks_root, require
 
 from spu_bench import SpuBenchError
-from spu_bench.executors import owner, source
+from spu_bench.executors import source
 from spu_bench.executors.docker import DockerExecutor
 from spu_bench.executors.netns import NetnsExecutor
 from spu_bench.network import LAN, LOOPBACK, WAN, Network
 
 ROOT = Path(__file__).resolve().parents[4]
 BUILD, OFFLINE_BASE = ROOT / "docker" / "build", ROOT / "docker" / "offline-base"
+SCRIPTS = [[sys.executable, str(BUILD), "--base", "spu-bench-base:bookworm"], [str(OFFLINE_BASE), "--force"]]
 
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Any]:
     """The Docker engine of this machine."""
     require(lacks_engine())
-    import docker
-
+    docker = importlib.import_module("docker")
     client = docker.from_env(timeout=60)
     yield client
     client.close()
@@ -37,8 +38,7 @@ def engine() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def image(engine: Any) -> str:
     """The reference image of this very source, made unless it is there."""
-    import docker
-
+    docker = importlib.import_module("docker")
     name = f"spu-bench:{source.source_hash()}"
     try:
         engine.images.get(name)
@@ -162,27 +162,22 @@ def test_a_subnet_in_use_is_said_and_a_free_one_found(image: str, engine: Any, t
 
 @pytest.mark.parametrize("name", ["spu-bench:no-such-tag", "spu-bench-base:bookworm"])
 def test_an_image_that_is_not_this_source_is_refused(image: str, tmp_path: Path, name: str) -> None:
-    with pytest.raises(SpuBenchError, match=r"no image|another version") as caught:
-        with DockerExecutor(name).open(WAN, make_directories(tmp_path)):
-            pass
+    with (
+        pytest.raises(SpuBenchError, match=r"no image|another version") as caught,
+        DockerExecutor(name).open(WAN, make_directories(tmp_path)),
+    ):
+        pass
     assert "docker/build" in caught.value.fix
 
 
-@pytest.mark.parametrize(
-    "script", [[sys.executable, str(BUILD), "--base", "spu-bench-base:bookworm"], [str(OFFLINE_BASE), "--force"]]
-)
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: Path(script[-2]).name)
 def test_a_full_disk_is_said_and_left_clean(image: str, tmp_path: Path, script: list[str]) -> None:
     require(lacks_commands("unshare", "debootstrap") or lacks_root())
     small = tmp_path / "small"
     small.mkdir()
     shell = 'mount -t tmpfs -o size=20m tmpfs "$0" && export TMPDIR="$0" && "$@"; status=$?; ls -A "$0"; exit $status'
-    done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", shell, small, *script],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    command = ["unshare", "--mount", "sh", "-c", shell, str(small), *script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: ")
@@ -191,7 +186,9 @@ def test_a_full_disk_is_said_and_left_clean(image: str, tmp_path: Path, script: 
 
 
 def test_containers_and_namespaces_do_not_disturb_each_other(image: str, tmp_path: Path) -> None:
-    with DockerExecutor(image).open(LOOPBACK, make_directories(tmp_path / "a")) as first:
-        with NetnsExecutor().open(LOOPBACK, make_directories(tmp_path / "b")):
-            assert first[0].start(["-c", "pass"], environment={}, log="log").wait(60) == 0
-    assert not owner.is_orphan(owner.new_name())
+    require(lacks_root())
+    with (
+        DockerExecutor(image).open(LOOPBACK, make_directories(tmp_path / "a")) as first,
+        NetnsExecutor().open(LOOPBACK, make_directories(tmp_path / "b")),
+    ):
+        assert first[0].start(["-c", "pass"], environment={}, log="log").wait(60) == 0

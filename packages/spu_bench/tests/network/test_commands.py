@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+from typer.testing import CliRunner
+
+from spu_bench import SpuBenchError, network_cli
 from spu_bench.network import LAN, LOOPBACK, WAN, Network
 from spu_bench.network.commands import (
+    holder_arguments,
     netem_commands,
     packet_commands,
     queue_commands,
@@ -89,3 +94,34 @@ def test_congestion_control_and_buffers_do_not_depend_on_the_machine() -> None:
     far = Network(name="far", rate_mbit=1000.0, rtt_ms=200.0)
     assert int(tcp_settings(far)["net.ipv4.tcp_wmem"].split()[2]) == 4 * 25_000_000
     assert tcp_settings(LAN)["net.ipv4.tcp_no_metrics_save"] == "1"
+
+
+def test_the_holder_is_told_each_senders_rate() -> None:
+    network = Network(name="dsl", rate_mbit=50.0, rate_back_mbit=10.0, rtt_ms=20.0, jitter_ms=1.0)
+    assert " ".join(holder_arguments(network, {"10.0.0.1": 0, "10.0.0.3": 2}, "state.json")) == (
+        "-m spu_bench.network.holder --state state.json --delay-ms 10 --jitter-ms 1"
+        " --rate 10.0.0.1=50 --rate 10.0.0.3=10"
+    )
+
+
+@pytest.mark.parametrize("shaper", ["netem", "nfqueue"])
+def test_the_commands_for_a_real_host_are_printed(shaper: str) -> None:
+    asking = ["commands", "--network", "wan", "--rank", "1", "--interface", "eth1", "--peer", "0=192.0.2.10"]
+    shaping = CliRunner().invoke(network_cli.app, [*asking, "--shaper", shaper]).output.splitlines()
+    undoing = CliRunner().invoke(network_cli.app, [*asking, "--shaper", shaper, "--undo"]).output.splitlines()
+    assert undoing[0] == "tc qdisc del dev eth1 root"
+    if shaper == "netem":
+        assert shaping == ["tc qdisc add dev eth1 root netem limit 2667 delay 20000us rate 400000000bit"]
+        assert len(undoing) == 1
+    else:
+        assert [line.split()[0] for line in shaping[:2]] == ["tc", "iptables"]
+        assert shaping[2].endswith("--delay-ms 20 --rate 192.0.2.10=400")
+        assert undoing[1] == shaping[1].replace("-A", "-D")
+
+
+@pytest.mark.parametrize("wrong", [["--shaper", "magic"], ["--shaper", "nfqueue", "--peer", "192.0.2.10"]])
+def test_commands_that_cannot_be_are_refused(wrong: list[str]) -> None:
+    asking = ["commands", "--network", "wan", "--rank", "0", "--interface", "eth1"]
+    result = CliRunner().invoke(network_cli.app, [*asking, *wrong])
+    assert isinstance(result.exception, SpuBenchError)
+    assert result.exception.reason == "bad_input"

@@ -6,13 +6,15 @@ Standard library only: the script that builds the image runs this file by its pa
 from __future__ import annotations
 
 import hashlib
+from functools import cache
 from pathlib import Path
 
 LABEL = "spu-bench.source"
 
 
+@cache
 def source_hash() -> str:
-    """SHA-256 over the names and contents of the package's modules, its first 16 digits."""
+    """SHA-256 over the names and contents of the package's modules, its first 16 digits; one answer per process."""
     root = Path(__file__).resolve().parents[1]
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):

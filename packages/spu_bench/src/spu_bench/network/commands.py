@@ -6,6 +6,7 @@ The executors run them inside a party's own network namespace; a reader runs the
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from spu_bench.network.model import Network
 
@@ -72,6 +73,30 @@ def queue_commands(interface: str, iptables: str = "iptables") -> list[Command]:
     """
     rule = ["-i", interface, "-j", "NFQUEUE", "--queue-num", str(QUEUE), "--queue-bypass"]
     return [[iptables, "-w", "-t", "mangle", "-A", "PREROUTING", *rule]]
+
+
+def holder_arguments(network: Network, senders: Mapping[str, int], state: str) -> list[str]:
+    """What Python runs to hold the queue's packets; `senders` are the other parties' ranks by address.
+
+    The third part of the nfqueue shaper: delay, jitter, loss, and each sender's time on the wire.
+    """
+    arguments = ["-m", "spu_bench.network.holder", "--state", state, "--delay-ms", f"{network.one_way_ms:g}"]
+    if network.jitter_ms:
+        arguments += ["--jitter-ms", f"{network.jitter_ms:g}"]
+    if network.loss_percent:
+        arguments += ["--loss-percent", f"{network.loss_percent:g}"]
+    for address, rank in senders.items():
+        if (rate := network.egress_mbit(rank)) is not None:
+            arguments += ["--rate", f"{address}={rate:g}"]
+    return arguments
+
+
+def undo_commands(shaper: str, interface: str) -> list[Command]:
+    """Take away what the shaper of that name put on a real host's interface."""
+    undo = [["tc", "qdisc", "del", "dev", interface, "root"]]
+    if shaper == "nfqueue":
+        undo += [["-D" if word == "-A" else word for word in command] for command in queue_commands(interface)]
+    return undo
 
 
 def packet_commands(network: Network, interface: str) -> list[Command]:

@@ -64,8 +64,10 @@ class Holder:
     lateness is learned, and of one far off (the machine was busy) no more than a step.
     """
 
-    def __init__(self, queue: NetfilterQueue, link: Link, loss_percent: float, state: Path, seed: int) -> None:
-        self._queue, self._link, self._state = queue, link, state
+    def __init__(
+        self, queue: NetfilterQueue, link: Link, loss_percent: float, state: Path, seed: int, parent: int | None = None
+    ) -> None:
+        self._queue, self._link, self._state, self._parent = queue, link, state, parent
         self._loss, self._random = loss_percent / 100, random.Random(seed + 1)
         self._held: deque[tuple[int, int]] = deque()
         self._lead = 30_000
@@ -74,16 +76,15 @@ class Holder:
         self._priority = _take_priority()
         self._started_ns = self._window_ns = time.monotonic_ns()
         self._started_cpu_ns = self._window_cpu_ns = time.process_time_ns()
-        self._peak_share = 0.0
+        self._peak_share = self._latest_us = 0.0
 
     def run(self) -> None:
-        """Hold packets until the process is told to end or its parent is gone."""
-        parent = os.getppid()
+        """Hold packets until the process is told to end or its parent, if it was given one, is gone."""
         housekeeping = 0
         while True:
             now = time.monotonic_ns()
             if now >= housekeeping:
-                if os.getppid() != parent:
+                if self._parent is not None and os.getppid() != self._parent:
                     return
                 self._report(now)
                 housekeeping = now + _HOUSEKEEPING_NS
@@ -121,6 +122,7 @@ class Holder:
         self._queue.accept_up_to(last)
         late = time.monotonic_ns() - first
         self._late_us.append(late / 1e3)
+        self._latest_us = max(self._latest_us, late / 1e3)
         step = min(max(-_LEAD_STEP_NS, late // 8), _LEAD_STEP_NS)
         self._lead = min(max(0, self._lead + step), _MOST_LEAD_NS)
 
@@ -138,6 +140,7 @@ class Holder:
             "dropped": self._dropped,
             "late_us_p50": statistics.median(late) if late else None,
             "late_us_p99": late[int(len(late) * 0.99)] if late else None,
+            "late_us_max": self._latest_us,
             "lead_us": self._lead / 1e3,
             "priority": self._priority,
         }
@@ -172,11 +175,14 @@ def main() -> None:
     parser.add_argument("--rate", type=_rate, action="append", default=[], help="ADDRESS=MBIT: a sender and its rate")
     parser.add_argument("--state", type=Path, required=True, help="JSON file for the figures")
     parser.add_argument("--seed", type=int, default=0, help="seed of jitter and loss")
+    parser.add_argument("--end-with-parent", action="store_true", help="end when the process that started it has ended")
     given = parser.parse_args()
     queue = NetfilterQueue(QUEUE, length=2**17)
     link = Link(dict(given.rate), given.delay_ms, given.jitter_ms, given.seed)
-    holder = Holder(queue, link, given.loss_percent, given.state, given.seed)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    parent = os.getppid() if given.end_with_parent else None
+    holder = Holder(queue, link, given.loss_percent, given.state, given.seed, parent)
+    for end in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(end, lambda *_: sys.exit(0))
     gc.freeze()
     gc.disable()
     try:

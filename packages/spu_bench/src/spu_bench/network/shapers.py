@@ -107,7 +107,9 @@ class NfQueue:
                 *commands.rate_commands(network, site.rank, site.interface),
             ):
                 site.run(command)
-            site.spawn(_holder_arguments(network, site, sites), _LOG)
+            senders = {sender.address: sender.rank for sender in sites if sender is not site}
+            arguments = commands.holder_arguments(network, senders, _STATE)
+            site.spawn([*arguments, "--seed", str(site.rank), "--end-with-parent"], _LOG)
             for command in commands.queue_commands(site.interface, iptables):
                 site.run(command)
         for site in sites:
@@ -151,16 +153,6 @@ def _refusal(site: Site, command: Sequence[str]) -> str | None:
     except SpuBenchError as error:
         return error.problem
     return None
-
-
-def _holder_arguments(network: Network, site: Site, sites: Sequence[Site]) -> list[str]:
-    arguments = ["-m", "spu_bench.network.holder", "--state", _STATE, "--seed", str(site.rank)]
-    arguments += ["--delay-ms", f"{network.one_way_ms:g}", "--jitter-ms", f"{network.jitter_ms:g}"]
-    arguments += ["--loss-percent", f"{network.loss_percent:g}"]
-    for sender in sites:
-        if sender is not site and (rate := network.egress_mbit(sender.rank)) is not None:
-            arguments += ["--rate", f"{sender.address}={rate:g}"]
-    return arguments
 
 
 def _wait_until_ready(site: Site, timeout_s: float = 20.0) -> None:

@@ -1,0 +1,119 @@
+"""The real `tc netem`: the shaper's own command lines on a kernel that has it, under software emulation.
+
+Proved here: that the kernel takes the command lines, what queue it says it then has, the round trip, and the rate by
+the time a large packet takes. Not proved: rates of hundreds of Mbit/s and more, which an emulated processor cannot
+fill; for those, run `spu-bench network probe` on a machine with netem.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import statistics
+import subprocess
+import time
+from typing import Any
+
+import netem_guest
+import pytest
+from requirements_of_tests import lacks_commands, require
+
+from spu_bench.network import LAN, LOOPBACK, WAN, Network
+from spu_bench.network.commands import netem_commands, packet_commands
+
+DSL = Network(name="dsl", rate_mbit=50.0, rate_back_mbit=10.0, rtt_ms=20.0)
+FAR = Network(name="far", rate_mbit=100.0, rtt_ms=100.0)
+RADIO = Network(name="radio", rate_mbit=400.0, rtt_ms=40.0, jitter_ms=2.0, loss_percent=0.01, mtu=1500)
+NETWORKS = {network.name: network for network in (WAN, LAN, DSL, FAR, RADIO)}
+SMALL, LARGE = 56, 60_000  # bytes of a ping's payload
+
+
+def script() -> str:
+    """Two namespaces and a veth pair per network, shaped by our command lines; what is then seen, line by line."""
+    lines = []
+    for name, network in {"bare": LOOPBACK, **NETWORKS}.items():
+        mtu = f"mtu {network.mtu}"
+        lines += [f"ip netns add {name}{rank}" for rank in (0, 1)]
+        lines.append(f"ip link add link0 {mtu} netns {name}0 type veth peer name link0 {mtu} netns {name}1")
+        for rank in (0, 1):
+            inside = f"ip netns exec {name}{rank}"
+            lines.append(f"ip -n {name}{rank} address add 10.0.0.{rank + 1}/24 dev link0")
+            lines.append(f"ip -n {name}{rank} link set dev link0 up")
+            shaping = [*packet_commands(network, "link0"), *netem_commands(network, rank, "link0")]
+            for command in shaping if network.is_shaped else []:
+                lines.append(f"{inside} {shlex.join(command)} || echo 'guest: refused {shlex.join(command)}'")
+            lines.append(f"echo qdisc {name} {rank} $({inside} tc -j qdisc show dev link0 | tr -d '\\n')")
+        for size in (SMALL, LARGE) if network.mtu > LARGE else (SMALL,):
+            ping = f"ip netns exec {name}0 ping -c 12 -i 0.2 -s {size} 10.0.0.2"
+            lines.append(f"{ping} | sed -n 's/.* time=\\([0-9.]*\\) ms.*/ping {name} {size} \\1/p'")
+    return "\n".join(lines) + "\n"
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What the guest printed."""
+    require(lacks_commands(*netem_guest.NEEDED))
+    directory = tmp_path_factory.mktemp("guest")
+    try:
+        kernel = netem_guest.fetch_kernel(directory)
+    except (subprocess.CalledProcessError, StopIteration) as error:
+        require(f"Debian's cloud kernel from apt ({error})")
+        raise
+    initramfs = directory / "initramfs.gz"
+    netem_guest.build_initramfs(kernel, script(), initramfs)
+    started = time.monotonic()
+    lines = netem_guest.boot(kernel, initramfs, timeout_s=170)
+    print(f"the guest took {time.monotonic() - started:.1f} s")
+    return lines
+
+
+def round_trip(seen: list[str], name: str, size: int) -> float:
+    """Median of the pings of that payload, in ms; the first, which waits for ARP, is left out."""
+    times = [float(found[1]) for line in seen if (found := re.fullmatch(rf"ping {name} {size} ([0-9.]+)", line))]
+    assert len(times) >= 8, [line for line in seen if line.startswith(f"ping {name}")]
+    return statistics.median(times[1:])
+
+
+def qdisc(seen: list[str], name: str, rank: int) -> dict[str, Any]:
+    """The options of the queue that the guest's kernel reports."""
+    line = next(line for line in seen if line.startswith(f"qdisc {name} {rank} "))
+    (queue,) = json.loads(line.split(" ", 3)[3])
+    assert queue["kind"] == "netem"
+    assert queue["root"]
+    return dict(queue["options"])
+
+
+def test_the_kernel_takes_every_command_line(seen: list[str]) -> None:
+    assert not [line for line in seen if line.startswith("guest: refused")]
+
+
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+def test_the_kernel_reports_the_asked_queue(seen: list[str], network: Network) -> None:
+    for rank in (0, 1):
+        options = qdisc(seen, network.name, rank)
+        rate = network.egress_mbit(rank)
+        assert rate is not None
+        assert options["rate"]["rate"] == pytest.approx(rate * 1e6 / 8, rel=1e-3), "bytes a second"
+        assert options["delay"]["delay"] == pytest.approx(network.rtt_ms / 2e3, abs=2e-6), "in tc's ticks"
+        assert options["delay"]["jitter"] == pytest.approx(network.jitter_ms / 1e3, rel=1e-3, abs=1e-9)
+        loss = options.get("loss-random", {"loss": 0})["loss"]
+        assert loss == pytest.approx(network.loss_percent / 100, rel=1e-2, abs=1e-9)
+        command = netem_commands(network, rank, "link0")[0]
+        assert options["limit"] == int(command[command.index("limit") + 1])
+
+
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+def test_the_round_trip_is_the_asked_one(seen: list[str], network: Network) -> None:
+    tolerance = max(0.05 * network.rtt_ms, 0.1) + 2 * network.jitter_ms
+    emulation_ms = round_trip(seen, "bare", SMALL)
+    assert emulation_ms < 0.5
+    assert abs(round_trip(seen, network.name, SMALL) - emulation_ms - network.rtt_ms) < tolerance
+
+
+@pytest.mark.parametrize("network", [WAN, LAN, DSL, FAR], ids=lambda network: network.name)
+def test_a_large_packet_takes_its_time_on_the_wire_each_way(seen: list[str], network: Network) -> None:
+    on_the_wire_ms = sum((LARGE - SMALL) * 8e-3 / (network.egress_mbit(rank) or 0) for rank in (0, 1))
+    longer_ms = round_trip(seen, network.name, LARGE) - round_trip(seen, network.name, SMALL)
+    emulation_ms = round_trip(seen, "bare", LARGE) - round_trip(seen, "bare", SMALL)
+    assert longer_ms - emulation_ms == pytest.approx(on_the_wire_ms, rel=0.05, abs=0.05)

@@ -21,7 +21,15 @@ LOCAL_TRUNCATION = Options(runtime={"trunc_allow_msb_error": True})
 
 CELLS = [
     Cell(experiment="first_inference", name="small-mix", model=SMALL, images=64, timeout_s=600),
-    Cell(experiment="first_inference", name="small-mix", model=SMALL, protocol="cheetah", images=4, timeout_s=600),
+    Cell(
+        experiment="first_inference",
+        name="small-mix",
+        model=SMALL,
+        protocol="cheetah",
+        images=4,
+        warmup=0,
+        timeout_s=600,
+    ),
     Cell(experiment="first_inference", name="cifar-softmax", model=CIFAR, repeats=5, timeout_s=600),
     Cell(
         experiment="first_inference",
@@ -50,8 +58,7 @@ def test_same_class_as_in_plaintext(cell: Cell, record: RunRecord) -> None:
 def test_cost(cell: Cell, record: RunRecord) -> None:
     """Rounds are exactly, bytes within 1 %, those of the prototype; no party needs 2 GiB."""
     assert all(0 < party.peak_memory_bytes < 2 * GIB for party in record.parties)
-    if cell.name not in COST:
-        pytest.skip("no expected rounds and bytes for this model")
-    rounds, sent = COST[cell.name]
-    assert [party.inferences[-1].link.sent_messages for party in record.parties] == [rounds, rounds]
-    assert record.sent_bytes == pytest.approx([sent, sent], rel=0.01)
+    if cell.name in COST:
+        rounds, sent = COST[cell.name]
+        assert [party.inferences[-1].link.sent_messages for party in record.parties] == [rounds, rounds]
+        assert record.sent_bytes == pytest.approx([sent, sent], rel=0.01)

@@ -27,8 +27,8 @@ CELLS = [
 
 
 def test_the_link_is_the_cost(cell: Cell, record: RunRecord) -> None:
-    """Over `wan` the network is the floor, and the floor is the latency."""
+    """No link is faster than its floor, and over `wan` the floor is the latency."""
     assert record.statistics is not None
-    if cell.network != "wan":
-        pytest.skip("computation is no small part of this link's latency; see the table of links in docs/networks.md")
-    assert record.statistics.median == pytest.approx(floor_s(record), rel=0.05)
+    assert record.statistics.median > 0.95 * floor_s(record)
+    if cell.network == "wan":  # elsewhere computation is no small part
+        assert record.statistics.median == pytest.approx(floor_s(record), rel=0.05)

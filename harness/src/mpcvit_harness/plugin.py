@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,6 +66,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # an experiment without a cell at this scale is no skipped test: it was not asked for
+    items[:] = [
+        item for item in items if "cell" not in _parameters(item) or isinstance(_parameters(item)["cell"], Cell)
+    ]
     if not config.getoption("--list-cells"):
         return
     for line in dict.fromkeys(f"{c.experiment}/{c.id}  {c.fingerprint()[:12]}  {c.scale}" for c in _cells(items)):
@@ -72,11 +77,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.clear()
 
 
+def _parameters(item: pytest.Item) -> dict[str, Any]:
+    return getattr(getattr(item, "callspec", None), "params", {})
+
+
 def _cells(items: list[pytest.Item]) -> Iterator[Cell]:
-    for item in items:
-        call = getattr(item, "callspec", None)
-        if call is not None and isinstance(call.params.get("cell"), Cell):
-            yield call.params["cell"]
+    return (_parameters(item)["cell"] for item in items if "cell" in _parameters(item))
 
 
 @pytest.hookimpl(trylast=True)

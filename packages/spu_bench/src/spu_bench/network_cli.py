@@ -103,12 +103,13 @@ def print_commands(
     elif shaper == "netem":
         lines = [*commands.packet_commands(asked, interface), *commands.netem_commands(asked, rank, interface)]
     else:
+        state = str(Path(tempfile.gettempdir()) / "spu-bench-holder.json")
         senders = dict(_rank_of(each) for each in peer or [])
         lines = [
             *commands.packet_commands(asked, interface),
             *commands.rate_commands(asked, rank, interface),
             *commands.queue_commands(interface),
-            [sys.executable, *commands.holder_arguments(asked, senders, "/tmp/spu-bench-holder.json")],
+            [sys.executable, *commands.holder_arguments(asked, senders, state)],
         ]
     for line in lines:
         print(shlex.join(line))

@@ -39,7 +39,7 @@ def test_two_hosts_shaped_and_probed_by_hand(tmp_path: Path) -> None:
         for host, other in ((hosts[0], hosts[1]), (hosts[1], hosts[0])):
             line = f"{shaping} --rank {host.rank} --peer {other.rank}={other.address} | sh -ex"
             program = f"import os; os.execvp('sh', ['sh', '-c', {line!r}])"
-            host.start(["-c", program], environment={}, log="shaping.log")
+            host.start(["-c", program], environment={"TMPDIR": host.directory}, log="shaping.log")
         server = hosts[0].start([*command, "probe-serve", "--bind", hosts[0].address], environment={}, log="serve.log")
         assert wait_until(lambda: "answering" in (directories[0] / "serve.log").read_text(), 30)
         connect = [*command, "probe", "--network", "wan", "--connect", f"{hosts[0].address}:9529"]

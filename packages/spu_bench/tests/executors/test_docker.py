@@ -107,9 +107,13 @@ def test_a_party_is_ended_and_its_end_is_seen(image: str, tmp_path: Path) -> Non
 
 
 def test_an_error_in_the_run_leaves_nothing(image: str, engine: Any, tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), DockerExecutor(image).open(WAN, make_directories(tmp_path)) as hosts:
-        hosts[0].start(["-c", "import time; time.sleep(600)"], environment={}, log="log")
-        raise ZeroDivisionError
+    def fail() -> None:
+        with DockerExecutor(image).open(WAN, make_directories(tmp_path)) as hosts:
+            hosts[0].start(["-c", "import time; time.sleep(600)"], environment={}, log="log")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert left_by(engine, os.getpid()) == []
 
 

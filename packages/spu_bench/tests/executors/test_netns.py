@@ -85,10 +85,16 @@ def test_a_process_sees_its_own_namespace_only(tmp_path: Path) -> None:
 
 
 def test_an_error_in_the_run_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), NetnsExecutor().open(WAN, make_directories(tmp_path)) as hosts:
-        process = hosts[0].start(["-c", "import time; time.sleep(600)"], environment={}, log="log")
-        raise KeyboardInterrupt
-    assert process.poll() is not None
+    started = []
+
+    def interrupt() -> None:
+        with NetnsExecutor().open(WAN, make_directories(tmp_path)) as hosts:
+            started.append(hosts[0].start(["-c", "import time; time.sleep(600)"], environment={}, log="log"))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupt()
+    assert started[0].poll() is not None
     assert namespaces(os.getpid()) == []
     assert not list(Path(tempfile.gettempdir()).glob(f"spub-{os.getpid()}-*"))
 

@@ -68,7 +68,14 @@ def test_pooling_of_the_cct_is_max_pooling():
 
 def test_cct_has_no_class_token(images_for):
     cfg = vm.ViTConfig(
-        "cct", image_size=8, layers=1, heads=2, dim=8, num_classes=3, conv=vm.ConvTokenizer(layers=2, hidden=4), pool="sequence"
+        "cct",
+        image_size=8,
+        layers=1,
+        heads=2,
+        dim=8,
+        num_classes=3,
+        conv=vm.ConvTokenizer(layers=2, hidden=4),
+        pool="sequence",
     )
     params = vm.init(cfg)
     assert cfg.tokens == 4 and "class_token" not in params and params["pool"]["kernel"].shape == (8, 1)
@@ -127,7 +134,12 @@ def test_fusion_needs_a_plan_and_a_known_scope(tiny):
 
 
 def test_partial_fusion_respects_its_scope(tiny):
-    plan = vm.AttentionPlan((vm.Choice("layer", (1,)),) * 2, (vm.Choice("token", (0, 1, 1, 1, 1)), vm.Choice("layer", (0,))))
+    plan = vm.AttentionPlan(
+        (vm.Choice("layer", (1,)),) * 2, (vm.Choice("token", (0, 1, 1, 1, 1)), vm.Choice("layer", (0,)))
+    )
     params = vm.init(tiny)
-    fused = {s: [i for i in "01" if "fused" in vm.fuse_params(tiny, params, plan, scope=s)["blocks"][i]] for s in ("all", "layers")}
+    fused = {
+        s: [i for i in "01" if "fused" in vm.fuse_params(tiny, params, plan, scope=s)["blocks"][i]]
+        for s in ("all", "layers")
+    }
     assert fused == {"all": ["0", "1"], "layers": ["1"]}

@@ -24,7 +24,13 @@ def digest(value):
 
 def test_directory_is_what_the_format_says(program, tmp_path):
     path = program.save(tmp_path / "prog")
-    assert sorted(os.listdir(path)) == ["client.npz", "module.hlo", "program.json", "reference.npz", "server.npz"]
+    assert sorted(os.listdir(path)) == [
+        "client.npz",
+        "module.hlo",
+        "program.json",
+        "reference.npz",
+        "server.npz",
+    ]
     assert os.listdir(tmp_path) == ["prog"]
     manifest = json.loads((path / "program.json").read_text())
     assert manifest["schema"] == 1

@@ -109,7 +109,9 @@ def test_sparsemax_of_any_length_is_a_distribution(n):
     np.testing.assert_allclose(weights, sparsemax(np.asarray(a, np.float64)), atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "rows_"), [("linformer_30", 19), ("linformer_50", 32), ("linformer_70", 45)])
+@pytest.mark.parametrize(
+    ("name", "rows_"), [("linformer_30", 19), ("linformer_50", 32), ("linformer_70", 45)]
+)
 def test_linformer_ratios(name, rows_):
     params = vm.init(vm.get_config("vit_7_4_32"), attention=name)
     assert params["blocks"]["6"]["attention"][name]["e"].shape == (rows_, 65)
@@ -162,9 +164,9 @@ def test_kernel_sets_agree(name, level, tiny, images_for, lively):
     tiny = replace(tiny, layers=1)
     params = lively(vm.init(tiny, 1, attention=PAIRS[name]))
     options = {"plan": PLANS[level], "attention": PAIRS[name], "gelu": "exact"}
-    a, b = jax.jit(
-        lambda p, x: [vm.apply(tiny, p, x, kernels=k, **options) for k in ("plain", "paper")]
-    )(params, images_for(tiny))
+    a, b = jax.jit(lambda p, x: [vm.apply(tiny, p, x, kernels=k, **options) for k in ("plain", "paper")])(
+        params, images_for(tiny)
+    )
     np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
 
 

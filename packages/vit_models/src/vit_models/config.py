@@ -121,13 +121,26 @@ CONFIGS: dict[str, ViTConfig] = {
         ViTConfig("vit_7_4_32_wider", dim=384),
         ViTConfig("vit_9_12_64", image_size=64, layers=9, heads=12, dim=192, num_classes=200),
         ViTConfig(
-            "vit_12_12_224", image_size=224, patch=16, layers=12, heads=12, dim=192, mlp_ratio=4.0, num_classes=1000
+            "vit_12_12_224",
+            image_size=224,
+            patch=16,
+            layers=12,
+            heads=12,
+            dim=192,
+            mlp_ratio=4.0,
+            num_classes=1000,
         ),
         ViTConfig("vit_2_4_32", layers=2, heads=2, dim=128, mlp_ratio=1.0),
         ViTConfig("vit_4_4_28", image_size=28, channels=1, layers=4, heads=4, dim=64),
         ViTConfig("cct_7_3x1_32", **_CCT),  # type: ignore[arg-type]
         ViTConfig(
-            "cct_9_3x1_64", image_size=64, layers=9, heads=12, dim=192, num_classes=200, **_CCT  # type: ignore[arg-type]
+            "cct_9_3x1_64",
+            image_size=64,
+            layers=9,
+            heads=12,
+            dim=192,
+            num_classes=200,
+            **_CCT,  # type: ignore[arg-type]
         ),
     )
 }
@@ -140,7 +153,9 @@ def get_config(name: str, num_classes: int | None = None, **overrides: Any) -> V
     vit_4_4_28 (28 x 28 grey), cct_7_3x1_32, cct_9_3x1_64. Raises ValueError on an unknown name or field.
     """
     if name not in CONFIGS:
-        raise ValueError(f"unknown model {name!r}; known are {', '.join(CONFIGS)}; for others build a ViTConfig")
+        raise ValueError(
+            f"unknown model {name!r}; known are {', '.join(CONFIGS)}; for others build a ViTConfig"
+        )
     if num_classes is not None:
         overrides["num_classes"] = num_classes
     known = {f.name for f in dataclasses.fields(ViTConfig)}

@@ -46,7 +46,9 @@ def export_program(
     ks = get_kernels(kernels)
     sample = _sample(cfg, batch) if images is None else np.asarray(images, dtype=np.float32)
     if sample.shape[0] != batch:
-        raise ValueError(f"batch is {batch} but {sample.shape[0]} images were given; pass batch={sample.shape[0]}")
+        raise ValueError(
+            f"batch is {batch} but {sample.shape[0]} images were given; pass batch={sample.shape[0]}"
+        )
     if labels is not None and len(labels) != batch:
         raise ValueError(f"batch is {batch} but {len(labels)} labels were given")
     if fuse:
@@ -54,9 +56,7 @@ def export_program(
     flat = {n: np.asarray(v, dtype=np.float32) for n, v in flatten(params).items()}
 
     def forward(values: dict[str, Any], x: AnyArray) -> Array:
-        return apply(
-            cfg, unflatten(values), x, plan=plan, attention=attention, gelu=gelu, kernels=ks
-        )
+        return apply(cfg, unflatten(values), x, plan=plan, attention=attention, gelu=gelu, kernels=ks)
 
     used = _used(forward, flat, sample)
     names = [n for n in flat if n in used]
@@ -78,7 +78,8 @@ def export_program(
             "vit_models": __version__,
             "jax": jax.__version__,
             "kernels": ks.name,
-            "attention": attention or ("mix" if plan is not None and plan.attention is not None else "softmax"),
+            "attention": attention
+            or ("mix" if plan is not None and plan.attention is not None else "softmax"),
             "gelu": gelu or ks.gelu,
             "fuse": fuse,
             "config": cfg.to_dict(),

@@ -48,7 +48,9 @@ class _Noise(NamedTuple):
 
         def apply_mask(x: Array) -> Array:
             shape = (x.shape[0],) + (1,) * (x.ndim - 1) if per_sample else x.shape
-            return jnp.where(jax.random.bernoulli(key, 1.0 - rate, shape), x / (1.0 - rate), jnp.zeros_like(x))
+            return jnp.where(
+                jax.random.bernoulli(key, 1.0 - rate, shape), x / (1.0 - rate), jnp.zeros_like(x)
+            )
 
         return apply_mask
 
@@ -172,7 +174,11 @@ def _embed(cfg: ViTConfig, params: Params, images: Array) -> Float[Array, "b n c
         p = params["tokenizer"][str(i)]
         stride, padding = (cfg.patch, 0) if cfg.conv is None else (cfg.conv.stride, cfg.conv.padding)
         x = lax.conv_general_dilated(
-            x, p["kernel"], (stride, stride), [(padding, padding)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
+            x,
+            p["kernel"],
+            (stride, stride),
+            [(padding, padding)] * 2,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
         if cfg.conv is None:
             x = x + p["bias"]
@@ -220,7 +226,12 @@ def _block(
     """x = x + attn(pre_norm x); x = norm1(x); x = x + mlp(x)."""
     depth_rate = cfg.stochastic_depth * index / max(cfg.layers - 1, 1)
     attended = attention_layer(
-        cfg, params["attention"], _norm(ks, params["pre_norm"], x), mode, ks, noise.drop(cfg.attention_dropout, 0)
+        cfg,
+        params["attention"],
+        _norm(ks, params["pre_norm"], x),
+        mode,
+        ks,
+        noise.drop(cfg.attention_dropout, 0),
     )
     x = x + noise.drop(depth_rate, 1, per_sample=True)(noise.drop(cfg.dropout, 2)(attended))
     x = _norm(ks, params["norm1"], x)
@@ -237,5 +248,3 @@ def _pooled(cfg: ViTConfig, params: Params, tokens: Array, ks: KernelSet) -> Flo
     # Attention pooling of the CCT: softmax over tokens of one linear score, then the weighted mean.
     weights = ks.softmax(jnp.swapaxes(tokens @ params["pool"]["kernel"] + params["pool"]["bias"], 1, 2))
     return jnp.matmul(weights, tokens).reshape(tokens.shape[0], cfg.dim)
-
-

@@ -26,11 +26,15 @@ class Choice:
 
     def __post_init__(self) -> None:
         if self.level not in (*ATTENTION_LEVELS, *GELU_LEVELS):
-            raise ValueError(f"unknown plan level {self.level!r}; use one of layer, head, row (attention), token (gelu)")
+            raise ValueError(
+                f"unknown plan level {self.level!r}; use one of layer, head, row (attention), token (gelu)"
+            )
         if not isinstance(self.on, tuple) or not self.on:
             raise ValueError("a plan layer needs a non-empty tuple of 0 and 1")
         if any(type(v) is not int or v not in (0, 1) for v in self.on):
-            raise ValueError(f"plan entries must be the integers 0 or 1, got {self.on}; binarise alpha with from_alpha")
+            raise ValueError(
+                f"plan entries must be the integers 0 or 1, got {self.on}; binarise alpha with from_alpha"
+            )
         if self.level == "layer" and len(self.on) != 1:
             raise ValueError(f"a plan at layer level has one entry a layer, got {len(self.on)}")
 
@@ -177,9 +181,13 @@ class AttentionPlan:
                 raise ValueError(f"plan.{name} must be null or a list with one object a layer")  # noqa: TRY004
             for i, c in enumerate(layers):
                 if not isinstance(c, dict) or set(c) != {"level", "on"} or not isinstance(c["on"], list):
-                    raise ValueError(f"plan.{name}[{i}] must be an object with level and on (a list of 0 and 1)")
+                    raise ValueError(
+                        f"plan.{name}[{i}] must be an object with level and on (a list of 0 and 1)"
+                    )
                 if not isinstance(c["level"], str) or not all(type(v) is int for v in c["on"]):
-                    raise ValueError(f"plan.{name}[{i}]: level must be a string and on a list of integers 0 and 1")
+                    raise ValueError(
+                        f"plan.{name}[{i}]: level must be a string and on a list of integers 0 and 1"
+                    )
             return tuple(Choice(c["level"], tuple(c["on"])) for c in layers)
 
         return AttentionPlan(part("attention"), part("gelu"), values["post_relu"])
@@ -219,5 +227,7 @@ def _binary(values: Any, level: str) -> Layers:
     if a.ndim != 2 or a.size == 0:
         raise ValueError(f"a {level}-level plan needs a (layers, units) array, got shape {a.shape}")
     if not np.all((a == 0) | (a == 1)):
-        raise ValueError(f"a {level}-level plan needs exact 0 and 1; binarise searched values with from_alpha(alpha, mu)")
+        raise ValueError(
+            f"a {level}-level plan needs exact 0 and 1; binarise searched values with from_alpha(alpha, mu)"
+        )
     return tuple(Choice(level, tuple(int(v) for v in row)) for row in a)

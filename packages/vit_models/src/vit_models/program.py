@@ -61,7 +61,9 @@ class Program:
         Raises ValueError where `path` exists and is no Program directory, so that nothing else is ever removed.
         """
         target = Path(path)
-        if target.exists() and not (target.is_dir() and ((target / "program.json").exists() or not any(target.iterdir()))):
+        if target.exists() and not (
+            target.is_dir() and ((target / "program.json").exists() or not any(target.iterdir()))
+        ):
             raise ValueError(f"{target} exists and is not a Program; give another path or remove it")
         target.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))

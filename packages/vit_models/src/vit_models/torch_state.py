@@ -34,10 +34,12 @@ _BATCHED = _Layout(lambda a: a.reshape(a.shape[1:]), lambda a: a[None])
 _TWICE_BATCHED = _Layout(lambda a: a.reshape(a.shape[2:]), lambda a: a[None, None])
 # Layer-wise alpha and beta are vectors of one number there, and broadcastable scalars here.
 _ALPHA = _Layout(
-    lambda a: a.reshape((1, 1, 1) if a.size == 1 else a.shape[1:]), lambda a: a.reshape(-1) if a.size == 1 else a[None]
+    lambda a: a.reshape((1, 1, 1) if a.size == 1 else a.shape[1:]),
+    lambda a: a.reshape(-1) if a.size == 1 else a[None],
 )
 _BETA = _Layout(
-    lambda a: a.reshape((1, 1) if a.size == 1 else a.shape[1:]), lambda a: a.reshape(-1) if a.size == 1 else a[None]
+    lambda a: a.reshape((1, 1) if a.size == 1 else a.shape[1:]),
+    lambda a: a.reshape(-1) if a.size == 1 else a[None],
 )
 
 _ATTENTION_EXTRAS = {
@@ -156,7 +158,9 @@ def to_torch_state(params: Params, cfg: ViTConfig, plan: AttentionPlan | None = 
     out: dict[str, NpArray] = {}
     for name, value in flatten(params).items():
         if ".fused." in name:
-            raise ValueError(f"{name} has no counterpart in the original; export the parameters before fuse_params")
+            raise ValueError(
+                f"{name} has no counterpart in the original; export the parameters before fuse_params"
+            )
         theirs, layout = _theirs(name)
         out[theirs] = np.ascontiguousarray(layout.theirs(np.asarray(value, dtype=np.float32)))
     shapes = {"layer": (1,), "head": (1, -1, 1, 1), "row": (1, 1, -1, 1), "token": (1, -1, 1)}
@@ -168,7 +172,9 @@ def to_torch_state(params: Params, cfg: ViTConfig, plan: AttentionPlan | None = 
     return out
 
 
-def infer_plan(params: Params, cfg: ViTConfig, *, mu: float | None = None, post_relu: bool = True) -> AttentionPlan:
+def infer_plan(
+    params: Params, cfg: ViTConfig, *, mu: float | None = None, post_relu: bool = True
+) -> AttentionPlan:
     """The plan that alpha and beta among `params` describe, each at the level its shape says.
 
     Exact 0 and 1 are taken as they are. Searched alphas need `mu`: they are then ranked over all layers as in
@@ -189,7 +195,9 @@ def infer_plan(params: Params, cfg: ViTConfig, *, mu: float | None = None, post_
         attention = _choices(levels, flat, "alpha", "; pass mu=... to binarise searched values")
     gelu: Layers | None = None
     if betas is not None:
-        gelu = _choices(["layer" if b.size == 1 else "token" for b in betas], [b.reshape(-1) for b in betas], "beta", "")
+        gelu = _choices(
+            ["layer" if b.size == 1 else "token" for b in betas], [b.reshape(-1) for b in betas], "beta", ""
+        )
     plan = AttentionPlan(attention, gelu, post_relu if gelu is not None else False)
     plan.check(cfg)
     return plan
@@ -227,7 +235,7 @@ def load_torch_state(path: str | os.PathLike[str], prefix: str = "") -> dict[str
             found: dict[str, Any] = {name: data[name] for name in data.files}
     else:
         found = _read_torch(path)
-    return {k[len(prefix):]: _numpy(v) for k, v in found.items() if k.startswith(prefix)}
+    return {k[len(prefix) :]: _numpy(v) for k, v in found.items() if k.startswith(prefix)}
 
 
 def _read_torch(path: Path) -> dict[str, Any]:

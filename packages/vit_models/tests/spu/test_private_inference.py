@@ -42,7 +42,9 @@ def run(program):
 
     config = libspu.RuntimeConfig(protocol=libspu.ProtocolKind.SEMI2K, field=libspu.FieldType.FM64)
     names = [a.name for a in program.arguments]
-    code = libspu.Executable(name="program", input_names=names, output_names=["logits"], code=compiled(program))
+    code = libspu.Executable(
+        name="program", input_names=names, output_names=["logits"], code=compiled(program)
+    )
     io = spu.api.Io(2, config)
     shares = [io.make_shares(a.value, libspu.Visibility.VIS_SECRET) for a in program.arguments]
     link = libspu.link.Desc()
@@ -87,7 +89,17 @@ def operations(program):
     return set(re.findall(r"pphlo\.(\w+)", compiled(program).decode()))
 
 
-COMPARISONS = {"less", "greater", "less_equal", "greater_equal", "maximum", "minimum", "select", "clamp", "equal"}
+COMPARISONS = {
+    "less",
+    "greater",
+    "less_equal",
+    "greater_equal",
+    "maximum",
+    "minimum",
+    "select",
+    "clamp",
+    "equal",
+}
 
 
 @pytest.mark.parametrize("level", PLANS)
@@ -115,14 +127,26 @@ def test_activations_stay_near_plaintext(gelu, tiny, lively):
 @pytest.mark.parametrize("kernels", ["paper", "plain"])
 def test_kernel_sets_and_batches(kernels, batch, tiny, lively):
     program = vm.export_program(
-        tiny, lively(vm.init(tiny)), plan=vm.AttentionPlan.from_heads([[1, 0], [0, 1]]), kernels=kernels, batch=batch
+        tiny,
+        lively(vm.init(tiny)),
+        plan=vm.AttentionPlan.from_heads([[1, 0], [0, 1]]),
+        kernels=kernels,
+        batch=batch,
     )
     np.testing.assert_allclose(run(program), program.outputs[0][1], rtol=0, atol=5e-2)
 
 
 def test_conv_tokenizer_and_sequence_pooling(lively):
     cfg = vm.ViTConfig(
-        "cct", image_size=8, channels=1, layers=1, heads=2, dim=8, num_classes=3, conv=vm.ConvTokenizer(), pool="sequence"
+        "cct",
+        image_size=8,
+        channels=1,
+        layers=1,
+        heads=2,
+        dim=8,
+        num_classes=3,
+        conv=vm.ConvTokenizer(),
+        pool="sequence",
     )
     program = vm.export_program(cfg, lively(vm.init(cfg)), attention="scale", gelu="quad")
     np.testing.assert_allclose(run(program), program.outputs[0][1], rtol=0, atol=EXPONENTIAL_ERROR)
@@ -138,7 +162,11 @@ def test_scale_heads_bring_no_comparison(tiny, lively):
 
     kernels = replace(vm.get_kernels("plain"), layer_norm=norm)
     off, on, split = (
-        operations(vm.export_program(tiny, params, plan=vm.AttentionPlan.from_heads(alpha), kernels=kernels, gelu="quad"))
+        operations(
+            vm.export_program(
+                tiny, params, plan=vm.AttentionPlan.from_heads(alpha), kernels=kernels, gelu="quad"
+            )
+        )
         for alpha in (np.zeros((2, 2)), np.ones((2, 2)), [[0, 1], [0, 0]])
     )
     assert not off & (COMPARISONS | {"divide", "exponential"})
@@ -169,7 +197,9 @@ def test_row_plan_costs_rows_not_lookups(tiny, lively, capfd):
     params = lively(vm.init(cfg))
 
     def cost(rows):
-        return traffic(vm.export_program(cfg, params, plan=vm.AttentionPlan.from_rows([rows]), gelu="quad"), capfd)
+        return traffic(
+            vm.export_program(cfg, params, plan=vm.AttentionPlan.from_rows([rows]), gelu="quad"), capfd
+        )
 
     block, scattered, all_on = cost([1, 1, 0, 0, 0]), cost([1, 0, 0, 1, 0]), cost([1, 1, 1, 1, 1])
     assert scattered == block
@@ -180,9 +210,14 @@ def test_fusion_sends_less(tiny, lively, capfd):
     cfg = replace(tiny, layers=1)
     params = lively(vm.init(cfg))
     plan = vm.AttentionPlan.from_heads([[0, 0]]).with_gelu([0])
-    plain, fused = (vm.export_program(cfg, params, plan=plan, fuse=fuse, gelu="quad") for fuse in (False, True))
+    plain, fused = (
+        vm.export_program(cfg, params, plan=plan, fuse=fuse, gelu="quad") for fuse in (False, True)
+    )
     assert len(fused.arguments) < len(plain.arguments)
     np.testing.assert_allclose(plain.outputs[0][1], fused.outputs[0][1], rtol=0, atol=1e-5)
-    (plain_bytes, plain_messages), (fused_bytes, fused_messages) = traffic(plain, capfd), traffic(fused, capfd)
+    (plain_bytes, plain_messages), (fused_bytes, fused_messages) = (
+        traffic(plain, capfd),
+        traffic(fused, capfd),
+    )
     assert fused_bytes < plain_bytes
     assert fused_messages < plain_messages

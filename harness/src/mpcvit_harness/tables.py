@@ -96,11 +96,36 @@ def links(measured: list[Measured], page: Path) -> str:
                 str(m.record.statistics.n),
                 f"{floor:.2f}" if floor else "",
                 ratio,
+                f"{max(party.inferences[-1].cpu_s for party in m.record.parties):.2f}",
                 m.link(page),
             )
         )
     head = ("network", "executor", "shaper", "probed RTT, Mbit/s there, back", "seconds: median [range]", "n")
-    return _markdown((*head, "floor s", "measured / floor", ""), rows)
+    return _markdown((*head, "floor s", "measured / floor", "CPU s", ""), rows)
+
+
+def shaper_cost(measured: list[Measured], page: Path) -> str:
+    """What the user-space shaper took of a core, and how punctual it was."""
+    rows = []
+    for m in measured:
+        costs = m.record.executor.get("shaper_cost") or []
+        if m.cell.experiment != "links" or not costs:
+            continue
+        busier = max(costs, key=lambda cost: cost["cpu_share_peak"])
+        probes = [*m.record.link_before, *m.record.link_after]
+        rows.append(
+            (
+                f"`{m.cell.network}`",
+                str(m.record.executor["executor"]),
+                f"{max(p.rtt_ms for p in probes):.3f} ({max(p.rtt_p99_ms for p in probes):.3f})",
+                f"{busier['cpu_share_peak']:.0%}",
+                f"{busier['cpu_seconds'] / busier['seconds']:.1%}",
+                f"{busier['late_us_p50']:.0f}, {busier['late_us_p99']:.0f}",
+                m.link(page),
+            )
+        )
+    head = ("network", "executor", "RTT ms: median (p99)", "share, busiest half second", "share, whole run")
+    return _markdown((*head, "late us: p50, p99", ""), rows)
 
 
 def variants(measured: list[Measured], page: Path) -> str:
@@ -147,6 +172,7 @@ def variants(measured: list[Measured], page: Path) -> str:
 TABLES: dict[str, Callable[[list[Measured], Path], str]] = {
     "first_inferences": first_inferences,
     "links": links,
+    "shaper_cost": shaper_cost,
     "variants": variants,
 }
 

@@ -37,6 +37,7 @@ inferences = st.builds(
     input_s=seconds,
     run_s=seconds,
     reveal_s=seconds,
+    cpu_s=seconds,
     link=traffic,
     interface_sent_bytes=st.none() | counts,
     interface_received_bytes=st.none() | counts,

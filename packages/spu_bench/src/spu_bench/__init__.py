@@ -1,10 +1,34 @@
 """Secure two-party inference on SecretFlow SPU, measured: parties, links, statistics, records."""
 
-from spu_bench.errors import SpuBenchError
-from spu_bench.network import Network
-from spu_bench.options import Options
-from spu_bench.program import Program, load_program
-from spu_bench.record import RunRecord
-from spu_bench.runner import RunFailed, run
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from spu_bench.errors import SpuBenchError
+    from spu_bench.network import Network
+    from spu_bench.options import Options
+    from spu_bench.program import Program, load_program
+    from spu_bench.record import RunRecord
+    from spu_bench.runner import RunFailed, run
+
+_HOMES = {
+    "Network": "network",
+    "Options": "options",
+    "Program": "program",
+    "RunFailed": "runner",
+    "RunRecord": "record",
+    "SpuBenchError": "errors",
+    "load_program": "program",
+    "run": "runner",
+}
 
 __all__ = ["Network", "Options", "Program", "RunFailed", "RunRecord", "SpuBenchError", "load_program", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    # The probe and the process that delays packets import this package too: they are not to wait for SPU to load.
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -68,25 +68,22 @@ class Party:
         `source` is the client's input file (None: the sample in the Program). Raises SpuBenchError.
         """
         inputs = self._own_inputs(source)
-        with tempfile.TemporaryDirectory(prefix="spu-bench-") as scratch:
-            log = _ProfileLog(Path(scratch) / f"spu-{self.rank}.log")
-            started = time.perf_counter()
-            self._check_port_is_free()
-            exchange = Exchange(
-                self.rank, self._endpoints(1), timeout_s=self.session.connect_timeout_s, on_loss=on_loss
-            )
-            batches = self._agree(exchange, inputs)
-            self.outcome.connect_s = time.perf_counter() - started
-            executable = self._compile()
-            exchange.barrier()  # SPU's link waits only seconds for a peer that still compiles
-            runtime = Runtime(self._link(), self._config)
-            started = time.perf_counter()
-            self._share_weights(exchange, runtime, inputs)
-            exchange.barrier()
-            self.outcome.share_weights_s = time.perf_counter() - started
-            outputs = self._infer_all(exchange, runtime, executable, inputs, batches, log)
-            exchange.barrier()
-            exchange.close()
+        log = _ProfileLog()
+        started = time.perf_counter()
+        self._check_port_is_free()
+        exchange = Exchange(self.rank, self._endpoints(1), timeout_s=self.session.connect_timeout_s, on_loss=on_loss)
+        batches = self._agree(exchange, inputs)
+        self.outcome.connect_s = time.perf_counter() - started
+        executable = self._compile()
+        exchange.barrier()  # SPU's link waits only seconds for a peer that still compiles
+        runtime = Runtime(self._link(), self._config)
+        started = time.perf_counter()
+        self._share_weights(exchange, runtime, inputs)
+        exchange.barrier()
+        self.outcome.share_weights_s = time.perf_counter() - started
+        outputs = self._infer_all(exchange, runtime, executable, inputs, batches, log)
+        exchange.barrier()
+        exchange.close()
         self._describe_process()
         return outputs
 
@@ -198,7 +195,9 @@ class Party:
             self._share(exchange, runtime, CLIENT, arrays)
             exchange.barrier()
             times.append(time.perf_counter())
+            worked = time.process_time()
             self._run_once(runtime, executable)
+            worked = time.process_time() - worked
             times.append(time.perf_counter())
             outputs = self._reveal(exchange, runtime)
             times.append(time.perf_counter())
@@ -214,6 +213,7 @@ class Party:
                     input_s=input_s,
                     run_s=run_s,
                     reveal_s=reveal_s,
+                    cpu_s=worked,
                     link=profile.link,
                     interface_sent_bytes=sent,
                     interface_received_bytes=received,
@@ -323,21 +323,19 @@ def run_party(
 class _ProfileLog:
     """SPU's log file, and the profiles that have come since the last look."""
 
-    def __init__(self, path: Path) -> None:
-        settings = libspu.logging.LogOptions()
-        settings.enable_console_logger = False
-        settings.system_log_path = str(path)
-        libspu.logging.setup_logging(settings)
-        self._path = path
-        self._position = 0
+    def __init__(self) -> None:
+        with tempfile.TemporaryDirectory(prefix="spu-bench-") as scratch:
+            path = Path(scratch) / "spu.log"
+            settings = libspu.logging.LogOptions()
+            settings.enable_console_logger = False
+            settings.system_log_path = str(path)
+            libspu.logging.setup_logging(settings)
+            # Both SPU and this process keep the file open; without a name it is gone with them, however they end.
+            self._log = open(path)  # noqa: SIM115
 
     def next_profile(self) -> RunProfile:
         """The profile of the run that has just ended."""
-        with open(self._path) as stream:
-            stream.seek(self._position)
-            lines = stream.readlines()
-            self._position = stream.tell()
-        profiles = parse_profiles(lines)
+        profiles = parse_profiles(self._log.readlines())
         if len(profiles) != 1:
             raise SpuBenchError(
                 f"SPU's log holds {len(profiles)} profiles of one run.",

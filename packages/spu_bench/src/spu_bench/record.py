@@ -46,6 +46,7 @@ class ProgramIdentity(_Strict):
 class Inference(_Strict):
     """One inference at one party: seconds of sharing the input, of the protocol, of revealing; the link's totals.
 
+    `cpu_s` is the CPU time of all threads during the protocol, waiting in a spin included.
     `interface_*_bytes` are the kernel's counters of the interface that carries the link, headers included; on the
     loopback device they hold both directions.
     """
@@ -53,6 +54,7 @@ class Inference(_Strict):
     input_s: float
     run_s: float
     reveal_s: float
+    cpu_s: float
     link: Traffic
     interface_sent_bytes: int | None = None
     interface_received_bytes: int | None = None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 import socket
-import tempfile
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ import tomli_w
 
 from spu_bench import executors, provenance
 from spu_bench.errors import SpuBenchError
+from spu_bench.executors import owner
 from spu_bench.executors.base import Executor, Host, PartyProcess
 from spu_bench.network import Network
 from spu_bench.network.probe import judge, probe
@@ -124,8 +124,8 @@ def _measure(
 ) -> dict[str, Array]:
     """Fill `record` step by step, so that a failure leaves what was seen until then; returns the client's outputs."""
     request = record.request
-    with tempfile.TemporaryDirectory(prefix="spu-bench-run-") as scratch:
-        directories = [Path(scratch) / f"party-{rank}" for rank in range(PROTOCOLS[request.protocol])]
+    with owner.scratch(owner.new_name()) as scratch:
+        directories = [scratch / f"party-{rank}" for rank in range(PROTOCOLS[request.protocol])]
         for rank, directory in enumerate(directories):
             _lay_out(directory, rank, program, inputs)
         with contextlib.ExitStack() as stack:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 KERNEL = "linux-image-cloud-amd64"
-MODULES = ("drivers/net/veth.ko", "net/sched/sch_netem.ko")
+MODULES = ("drivers/net/veth.ko", "net/sched/sch_netem.ko", "net/sched/sch_tbf.ko")
 TC_TABLES = ("usr/lib/tc", "usr/share/tc", "usr/lib/x86_64-linux-gnu/tc")  # where a tc looks for distributions
 NEEDED = ("qemu-system-x86_64", "busybox", "apt-get", "dpkg", "ip", "tc")
 _INIT = """#!/bin/busybox sh

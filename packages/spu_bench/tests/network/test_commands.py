@@ -20,30 +20,26 @@ from spu_bench.network.commands import (
 
 def words(command: list[str]) -> dict[str, str]:
     """The words after the kind of qdisc, as pairs."""
-    rest = command[7:]
+    rest = command[command.index("tbf" if "tbf" in command else "netem") + 1 :]
     return dict(zip(rest[::2], rest[1::2], strict=True))
 
 
+FAR = Network(name="far", rate_mbit=400.0, rtt_ms=40.0)
+
+
 def test_netem_gets_half_of_the_round_trip_and_its_own_rate() -> None:
-    (command,) = netem_commands(WAN, 0, "eth0")
-    assert command == (
-        [
-            "tc",
-            "qdisc",
-            "add",
-            "dev",
-            "eth0",
-            "root",
-            "netem",
-            "limit",
-            "2667",
-            "delay",
-            "20000us",
-            "rate",
-            "400000000bit",
-        ]
-    )
-    assert netem_commands(LAN, 1, "eth0")[0][-4:] == ["delay", "150us", "rate", "3000000000bit"]
+    (command,) = netem_commands(FAR, 0, "eth0")
+    assert " ".join(command) == ("tc qdisc add dev eth0 root netem limit 2667 delay 20000us rate 400000000bit")
+
+
+def test_a_burst_is_tbfs_and_netem_stands_below_it() -> None:
+    bucket, delay = netem_commands(WAN, 0, "eth0")
+    assert " ".join(bucket) == ("tc qdisc add dev eth0 root handle 1: tbf rate 400000000bit burst 100000 limit 5100000")
+    assert " ".join(delay) == "tc qdisc add dev eth0 parent 1:1 netem limit 2667 delay 20000us"
+    assert netem_commands(LAN, 1, "eth0")[1][-2:] == ["delay", "150us"]
+    assert rate_commands(WAN, 0, "eth0") == [bucket]
+    assert "--rate" not in holder_arguments(WAN, {"10.0.0.2": 1}, "state"), "the bucket alone has the rate then"
+    assert "--rate" in holder_arguments(FAR, {"10.0.0.2": 1}, "state")
 
 
 def test_netem_holds_two_bandwidth_delay_products_of_the_smaller_packets() -> None:
@@ -111,11 +107,12 @@ def test_the_commands_for_a_real_host_are_printed(shaper: str) -> None:
     undoing = CliRunner().invoke(network_cli.app, [*asking, "--shaper", shaper, "--undo"]).output.splitlines()
     assert undoing[0] == "tc qdisc del dev eth1 root"
     if shaper == "netem":
-        assert shaping == ["tc qdisc add dev eth1 root netem limit 2667 delay 20000us rate 400000000bit"]
+        assert [line.split()[5] for line in shaping] == ["root", "parent"]
+        assert "tbf rate 400000000bit" in shaping[0] and "netem limit 2667 delay 20000us" in shaping[1]
         assert len(undoing) == 1
     else:
         assert [line.split()[0] for line in shaping[:2]] == ["tc", "iptables"]
-        assert shaping[2].endswith("--delay-ms 20 --rate 192.0.2.10=400")
+        assert shaping[2].endswith("--delay-ms 20")
         assert undoing[1] == shaping[1].replace("-A", "-D")
 
 

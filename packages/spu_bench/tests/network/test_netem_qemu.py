@@ -25,7 +25,8 @@ from spu_bench.network.commands import netem_commands, packet_commands
 DSL = Network(name="dsl", rate_mbit=50.0, rate_back_mbit=10.0, rtt_ms=20.0)
 FAR = Network(name="far", rate_mbit=100.0, rtt_ms=100.0)
 RADIO = Network(name="radio", rate_mbit=400.0, rtt_ms=40.0, jitter_ms=2.0, loss_percent=0.01, mtu=1500)
-NETWORKS = {network.name: network for network in (WAN, LAN, DSL, FAR, RADIO)}
+STRICT_WAN = WAN.model_copy(update={"name": "strict", "burst_bytes": None})
+NETWORKS = {network.name: network for network in (WAN, LAN, STRICT_WAN, DSL, FAR, RADIO)}
 SMALL, LARGE = 56, 60_000  # bytes of a ping's payload
 
 
@@ -75,13 +76,12 @@ def round_trip(seen: list[str], name: str, size: int) -> float:
     return statistics.median(times[1:])
 
 
-def qdisc(seen: list[str], name: str, rank: int) -> dict[str, Any]:
-    """The options of the queue that the guest's kernel reports."""
+def qdiscs(seen: list[str], name: str, rank: int) -> dict[str, dict[str, Any]]:
+    """The queues that the guest's kernel reports, by kind; one is the root."""
     line = next(line for line in seen if line.startswith(f"qdisc {name} {rank} "))
-    (queue,) = json.loads(line.split(" ", 3)[3])
-    assert queue["kind"] == "netem"
-    assert queue["root"]
-    return dict(queue["options"])
+    queues = json.loads(line.split(" ", 3)[3])
+    assert [queue["kind"] for queue in queues if queue.get("root")] == [queues[0]["kind"]]
+    return {queue["kind"]: queue["options"] for queue in queues}
 
 
 def test_the_kernel_takes_every_command_line(seen: list[str]) -> None:
@@ -91,15 +91,22 @@ def test_the_kernel_takes_every_command_line(seen: list[str]) -> None:
 @pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
 def test_the_kernel_reports_the_asked_queue(seen: list[str], network: Network) -> None:
     for rank in (0, 1):
-        options = qdisc(seen, network.name, rank)
+        queues = qdiscs(seen, network.name, rank)
+        options = queues["netem"]
         rate = network.egress_mbit(rank)
         assert rate is not None
-        assert options["rate"]["rate"] == pytest.approx(rate * 1e6 / 8, rel=1e-3), "bytes a second"
+        if network.burst_bytes is None:
+            assert set(queues) == {"netem"}
+            assert options["rate"]["rate"] == pytest.approx(rate * 1e6 / 8, rel=1e-3), "bytes a second"
+        else:
+            assert queues["tbf"]["rate"] == pytest.approx(rate * 1e6 / 8, rel=1e-3), "bytes a second"
+            assert queues["tbf"]["burst"] == pytest.approx(network.burst_bytes, rel=0.01)
+            assert "rate" not in options
         assert options["delay"]["delay"] == pytest.approx(network.rtt_ms / 2e3, abs=2e-6), "in tc's ticks"
         assert options["delay"]["jitter"] == pytest.approx(network.jitter_ms / 1e3, rel=1e-3, abs=1e-9)
         loss = options.get("loss-random", {"loss": 0})["loss"]
         assert loss == pytest.approx(network.loss_percent / 100, rel=1e-2, abs=1e-9)
-        command = netem_commands(network, rank, "link0")[0]
+        command = netem_commands(network, rank, "link0")[-1]
         assert options["limit"] == int(command[command.index("limit") + 1])
 
 
@@ -111,9 +118,12 @@ def test_the_round_trip_is_the_asked_one(seen: list[str], network: Network) -> N
     assert abs(round_trip(seen, network.name, SMALL) - emulation_ms - network.rtt_ms) < tolerance
 
 
-@pytest.mark.parametrize("network", [WAN, LAN, DSL, FAR], ids=lambda network: network.name)
+@pytest.mark.parametrize("network", [WAN, LAN, STRICT_WAN, DSL, FAR], ids=lambda network: network.name)
 def test_a_large_packet_takes_its_time_on_the_wire_each_way(seen: list[str], network: Network) -> None:
+    """Unless it is within the burst that is asked for: then it takes none."""
     on_the_wire_ms = sum((LARGE - SMALL) * 8e-3 / (network.egress_mbit(rank) or 0) for rank in (0, 1))
+    if network.burst_bytes is not None:
+        on_the_wire_ms = 0.0
     longer_ms = round_trip(seen, network.name, LARGE) - round_trip(seen, network.name, SMALL)
     emulation_ms = round_trip(seen, "bare", LARGE) - round_trip(seen, "bare", SMALL)
     assert longer_ms - emulation_ms == pytest.approx(on_the_wire_ms, rel=0.05, abs=0.05)

@@ -8,15 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from spu_bench.network.model import Network
+from spu_bench.network.model import LARGEST_PACKET, Network
 
 Command = list[str]
 
 UNLIMITED_MBIT = 10_000.0
 """The rate for which queues are sized where none is asked for."""
 
-LARGEST_PACKET = 65_550
-"""Bytes of the largest packet that a kernel hands to a queue: 64 KiB of segments not yet cut, and its headers."""
+TBF = "1:"
+"""Handle of the token bucket, below which netem stands where both are there."""
 
 QUEUE = 0
 """Number of the netfilter queue that delays what a party receives."""
@@ -31,39 +31,42 @@ def bandwidth_delay_bytes(network: Network, rate_mbit: float | None) -> int:
 
 
 def netem_commands(network: Network, rank: int, interface: str) -> list[Command]:
-    """Shape what party `rank` sends, all by netem: half of the round trip, its rate, jitter and loss.
+    """Shape what party `rank` sends by netem: half of the round trip, its rate, jitter and loss.
 
     The queue (counted in packets, which may be as small as an Ethernet frame) holds two bandwidth-delay products.
+    Where a burst is asked for, tbf above it gives the rate, since netem's own lets nothing through at once.
     """
     rate = network.egress_mbit(rank)
     packets = max(1000, math.ceil(2 * bandwidth_delay_bytes(network, rate) / min(network.mtu, 1500)))
-    command = ["tc", "qdisc", "add", "dev", interface, "root", "netem", "limit", str(packets)]
+    bucket = rate_commands(network, rank, interface) if network.burst_bytes else []
+    place = ["parent", f"{TBF}1"] if bucket else ["root"]
+    command = ["tc", "qdisc", "add", "dev", interface, *place, "netem", "limit", str(packets)]
     if network.rtt_ms:
         command += ["delay", f"{network.one_way_ms * 1e3:.0f}us"]
         if network.jitter_ms:
             command += [f"{network.jitter_ms * 1e3:.0f}us", "distribution", "normal"]
     if network.loss_percent:
         command += ["loss", f"{network.loss_percent:g}%"]
-    if rate:
+    if rate and not bucket:
         command += ["rate", _bits(rate)]
-    return [command]
+    return [*bucket, command]
 
 
 def rate_commands(network: Network, rank: int, interface: str) -> list[Command]:
     """Limit by tbf what party `rank` sends: the nfqueue shaper's first half. Nothing where no rate is asked for.
 
-    The bucket must take the largest packet whole and what arrives while the kernel's timer is late (1 ms); the
-    holder at the receiver charges for what a full bucket lets through at once. The queue takes two bandwidth-delay
-    products, a tenth of a second, or 16 packets, whichever is most.
+    The bucket is the burst that is asked for. Without one it must take the largest packet whole and what arrives
+    while the kernel's timer is late (1 ms), and the holder at the receiver charges for what passes at once. The queue
+    takes two bandwidth-delay products, a tenth of a second, or 16 packets, whichever is most.
     """
     rate = network.egress_mbit(rank)
     if not rate:
         return []
-    burst = max(2 * LARGEST_PACKET, math.ceil(rate * 1e6 / 8 * 1e-3))
+    burst = network.burst_bytes or max(2 * LARGEST_PACKET, math.ceil(rate * 1e6 / 8 * 1e-3))
     tenth_of_a_second = math.ceil(rate * 1e5 / 8)
     limit = max(2 * bandwidth_delay_bytes(network, rate), tenth_of_a_second, 16 * LARGEST_PACKET) + burst
     tbf = ["rate", _bits(rate), "burst", str(burst), "limit", str(limit)]
-    return [["tc", "qdisc", "add", "dev", interface, "root", "tbf", *tbf]]
+    return [["tc", "qdisc", "add", "dev", interface, "root", "handle", TBF, "tbf", *tbf]]
 
 
 def queue_commands(interface: str, iptables: str = "iptables") -> list[Command]:
@@ -85,7 +88,7 @@ def holder_arguments(network: Network, senders: Mapping[str, int], state: str) -
         arguments += ["--jitter-ms", f"{network.jitter_ms:g}"]
     if network.loss_percent:
         arguments += ["--loss-percent", f"{network.loss_percent:g}"]
-    for address, rank in senders.items():
+    for address, rank in senders.items() if network.burst_bytes is None else ():
         if (rate := network.egress_mbit(rank)) is not None:
             arguments += ["--rate", f"{address}={rate:g}"]
     return arguments

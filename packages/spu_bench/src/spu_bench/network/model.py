@@ -15,12 +15,17 @@ Rate = Annotated[float, Field(ge=0.01, le=100_000)]
 """Mbit/s: from a slow modem to the fastest links that user space could ever follow."""
 
 
+LARGEST_PACKET = 65_550
+"""Bytes of the largest packet that a kernel hands to a queue: 64 KiB of segments not yet cut, and its headers."""
+
+
 class Network(BaseModel):
     """The link between two parties.
 
     `rate_mbit` is the rate from server to client and `rate_back_mbit` from client to server, in Mbit/s (None: not
     limited; a `rate_back_mbit` left out is `rate_mbit`); `rtt_ms` the round-trip time, `jitter_ms` the delay's
     standard deviation each way, `loss_percent` the share of packets lost each way, `mtu` the packet size in bytes.
+    `burst_bytes` is what passes at once after a pause, as tc's tbf lets it (None: every byte takes its time).
     `source` says where the numbers come from. Among three parties, rank 0 is the server and each other a client.
     """
 
@@ -33,6 +38,7 @@ class Network(BaseModel):
     jitter_ms: float = Field(default=0.0, ge=0)
     loss_percent: float = Field(default=0.0, ge=0, le=50)
     mtu: int = Field(default=65535, ge=576, le=65535)
+    burst_bytes: int | None = Field(default=None, ge=LARGEST_PACKET, le=100_000_000)
     source: str = ""
 
     @model_validator(mode="before")
@@ -41,6 +47,12 @@ class Network(BaseModel):
         if isinstance(data, Mapping) and "rate_back_mbit" not in data:
             return {**data, "rate_back_mbit": data.get("rate_mbit")}
         return data
+
+    @model_validator(mode="after")
+    def _a_burst_has_a_rate(self) -> Self:
+        if self.burst_bytes is not None and (self.rate_mbit is None or self.rate_back_mbit is None):
+            raise ValueError("burst_bytes: needs a rate_mbit, whose bucket it is")
+        return self
 
     @model_validator(mode="after")
     def _delay_stays_positive(self) -> Self:
@@ -113,7 +125,19 @@ def _in_words(detail: Any) -> str:
 _THROTTLE = "Cheetah's published throttle script (scripts/throttle.sh of OpenCheetah), which shapes the loopback device"
 
 LOOPBACK = Network(name="loopback", source="the loopback device as it is")
-LAN = Network(name="lan", rate_mbit=3000.0, rtt_ms=0.3, source=f"{_THROTTLE}: tbf 3000mbit, netem 0.15 ms, MTU 65,535")
-WAN = Network(name="wan", rate_mbit=400.0, rtt_ms=40.0, source=f"{_THROTTLE}: tbf 400mbit, netem 20 ms, MTU 65,535")
+LAN = Network(
+    name="lan",
+    rate_mbit=3000.0,
+    rtt_ms=0.3,
+    burst_bytes=100_000,
+    source=f"{_THROTTLE}: tbf rate 3000mbit burst 100000, netem delay 0.15msec, MTU 65,535",
+)
+WAN = Network(
+    name="wan",
+    rate_mbit=400.0,
+    rtt_ms=40.0,
+    burst_bytes=100_000,
+    source=f"{_THROTTLE}: tbf rate 400mbit burst 100000, netem delay 20msec, MTU 65,535",
+)
 
 PRESETS = {network.name: network for network in (LOOPBACK, LAN, WAN)}

@@ -1,10 +1,11 @@
 """What each attention variant costs: one row per variant, the same model around it.
 
 The paper's attention table (accuracy and latency of Softmax, ReLU-Softmax, Scale, 2Quad, Sparsemax, XNorm, ...) could
-not be read; this is its latency side. `vit_7_4_32`, random weights, tanh GeLU, batched heads, SEMI2K on SPU 0.9.5. A
-mix has two of four heads in every layer on its first kind. Fewer heads: ReLU-Softmax with two heads of 64.
+not be read; this is its latency side, on the small `vit_4_4_28` (50 tokens): random weights, tanh GeLU, batched heads,
+SEMI2K on SPU 0.9.5. A mix has two of four heads in every layer on its first kind. Fewer heads: ReLU-Softmax with two
+heads of 16.
 
-Expected: ScaleAttn cheapest of those with scores, Softmax and Sparsemax dearest. About 25 minutes.
+Expected: ScaleAttn cheapest of those with scores, Softmax and Sparsemax dearest. About 15 minutes.
     pytest harness/experiments/variants.py --executor netns --scale reduced --results results
 """
 
@@ -13,7 +14,7 @@ from __future__ import annotations
 from mpcvit_harness.cells import Cell, ModelSpec
 from spu_bench import RunRecord
 
-HALF = ((1, 1, 0, 0),) * 7
+HALF = ((1, 1, 0, 0),) * 4
 MIXES = ("mix", "softmax_scale")
 VARIANTS = (
     *("softmax", "relu_softmax", "scale", "scale_linear", "two_quad", "two_quad_c0", "two_relu", "the_x"),
@@ -22,13 +23,13 @@ VARIANTS = (
 
 
 def model(attention: str) -> ModelSpec:
-    """The CIFAR model with `attention`."""
+    """The small model with `attention`."""
     heads = HALF if attention in MIXES else None
-    return ModelSpec(config="vit_7_4_32", attention=attention, heads=heads, gelu="tanh")
+    return ModelSpec(config="vit_4_4_28", attention=attention, heads=heads, gelu="tanh")
 
 
 FEWER_HEADS = ModelSpec(
-    config="vit_7_4_32", overrides={"heads": 2, "head_dim": 64}, attention="relu_softmax", gelu="tanh"
+    config="vit_4_4_28", overrides={"heads": 2, "head_dim": 16}, attention="relu_softmax", gelu="tanh"
 )
 MODELS = {**{name: model(name) for name in VARIANTS}, "relu_softmax-2-heads": FEWER_HEADS}
 

@@ -19,6 +19,7 @@ from vit_models import AttentionPlan, ViTConfig, init
 
 pytest_plugins = ["pytester"]
 
+ABOUT = {"test_accuracy": 0.5, "test_images": 12}
 EXPERIMENT = """
 from mpcvit_harness.cells import Cell, ModelSpec
 TINY = ModelSpec(config="tiny", weights="checkpoint:tiny")
@@ -39,7 +40,7 @@ def workplace(pytester: pytest.Pytester) -> pytest.Pytester:
     pytester.makepyfile(test_tiny=EXPERIMENT)
     config = ViTConfig(name="tiny", image_size=8, channels=1, patch=4, layers=1, heads=2, dim=8, num_classes=3)
     model = Model(config, "mix", AttentionPlan.from_heads([[1, 0]]), "tanh")
-    save_checkpoint(pytester.path / "checkpoints" / "tiny", model, init(config, 0, attention="mix"), {})
+    save_checkpoint(pytester.path / "checkpoints" / "tiny", model, init(config, 0, attention="mix"), ABOUT)
     return pytester
 
 
@@ -74,7 +75,7 @@ def test_measured_once_stored_resumed_reported(workplace: pytest.Pytester) -> No
     page = build(workplace.path / "results", workplace.path / "report").read_text()
     link = f"records/here/tiny/{path.name}"
     assert link in page and (workplace.path / "report" / link).read_text() == path.read_text()
-    assert f"{first.rounds}</td>" in page and "1 of 1 cells" in page
+    assert "50.00% of 12" in page and f"{first.rounds}</td>" in page and "1 of 1 cells" in page
 
 
 def test_another_model_is_measured_anew(workplace: pytest.Pytester) -> None:

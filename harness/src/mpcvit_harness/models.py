@@ -17,16 +17,17 @@ from vit_models import AttentionPlan, export_program, get_config, init
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a run needs: the Program; of real images the client's input file, plaintext logits and labels."""
+    """What a run needs: the Program, how its weights were trained; of real images the file and plaintext logits."""
 
     program: Program
+    training: dict[str, Any] | None = None
     inputs: Path | None = None
     expected: npt.NDArray[np.float32] | None = None
 
 
 def prepare(cell: Cell, directory: Path, checkpoints: Path) -> Prepared:
     """Export the cell's model into `directory` and draw its images (the first of Fashion-MNIST's test images)."""
-    model, params = _model(cell.model, checkpoints)
+    model, params, training = _model(cell.model, checkpoints)
     spec = cell.model
     exported = export_program(
         model.config,
@@ -39,21 +40,20 @@ def prepare(cell: Cell, directory: Path, checkpoints: Path) -> Prepared:
     )
     program = load_program(exported.save(directory / "program"))
     if not cell.images:
-        return Prepared(program)
+        return Prepared(program, training)
     images = fashion_mnist("test").images[: cell.images]
     inputs = directory / "images.npz"
     np.savez(inputs, images=images)
-    return Prepared(program, inputs, predict(model, params, images))
+    return Prepared(program, training, inputs, predict(model, params, images))
 
 
-def _model(spec: ModelSpec, checkpoints: Path) -> tuple[Model, dict[str, Any]]:
+def _model(spec: ModelSpec, checkpoints: Path) -> tuple[Model, dict[str, Any], dict[str, Any] | None]:
     kind, _, which = spec.weights.partition(":")
     if kind == "checkpoint":
-        model, params, _ = load_checkpoint(checkpoints / which)
-        return model, params
+        return load_checkpoint(checkpoints / which)
     if kind != "random":
         raise ValueError(f"weights are random:SEED or checkpoint:NAME, not {spec.weights!r}")
     config = get_config(spec.config, num_classes=spec.num_classes, **spec.overrides)
     plan = None if spec.heads is None else AttentionPlan.from_heads(spec.heads)
     gelu = spec.gelu or "exact"
-    return Model(config, spec.attention, plan, gelu), init(config, int(which), attention=spec.attention)
+    return Model(config, spec.attention, plan, gelu), init(config, int(which), attention=spec.attention), None

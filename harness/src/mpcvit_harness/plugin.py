@@ -10,7 +10,7 @@ import pytest
 
 from mpc_search import SearchError
 from mpcvit_harness.cells import SCALES, Cell, select
-from mpcvit_harness.models import prepare
+from mpcvit_harness.models import Prepared, prepare
 from mpcvit_harness.store import Store
 from spu_bench import RunFailed, RunRecord, run
 from spu_bench.provenance import machine_name
@@ -134,7 +134,14 @@ def _measure(cell: Cell, config: pytest.Config, directory: Path) -> RunRecord | 
             timeout_s=cell.timeout_s,
         )
     except RunFailed as error:
-        path = store.save(cell, error.record)
+        path = store.save(cell, _with_training(error.record, prepared))
         return f"{error} (record: {path})"
-    store.save(cell, measured)
+    store.save(cell, _with_training(measured, prepared))
     return measured
+
+
+def _with_training(record: RunRecord, prepared: Prepared) -> RunRecord:
+    """Say in the record what made the weights, and what they reach in plaintext."""
+    if record.program is not None and prepared.training is not None:
+        record.program.made_by["training"] = prepared.training
+    return record

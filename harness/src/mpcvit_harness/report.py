@@ -9,6 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader
 
 from mpcvit_harness.store import all_records
+from mpcvit_harness.tables import plain_accuracy
 from spu_bench import RunRecord
 from spu_bench.record import write_whole
 
@@ -30,6 +31,11 @@ class Row:
         if self.record.status != "ok" or stats is None:
             return ""
         return f"{stats.median:.3f} [{stats.low:.3f}, {stats.high:.3f}]"
+
+    @property
+    def trained(self) -> str:
+        """Accuracy in plaintext of trained weights; nothing for random ones."""
+        return plain_accuracy(self.record)
 
     @property
     def megabytes(self) -> str:

@@ -41,6 +41,12 @@ class Measured:
         return f"{stats.median:.2f}{spread}"
 
 
+def plain_accuracy(record: RunRecord) -> str:
+    """Accuracy of a record's trained weights in plaintext, with the number of test images; nothing for random ones."""
+    training = record.program.made_by.get("training") if record.program else None
+    return f"{training['test_accuracy']:.2%} of {training['test_images']:,}" if training else ""
+
+
 def floor_s(record: RunRecord) -> float:
     """Seconds that the link alone takes: rounds x one-way delay + bytes / the probed rate.
 
@@ -59,6 +65,7 @@ def first_inferences(measured: list[Measured], page: Path) -> str:
     rows = [
         (
             m.cell.name,
+            plain_accuracy(m.record),
             m.cell.protocol,
             str(m.record.rounds),
             f"{max(m.record.sent_bytes) / 1e6:.1f}",
@@ -70,8 +77,9 @@ def first_inferences(measured: list[Measured], page: Path) -> str:
         for m in measured
         if m.cell.experiment == "first_inference"
     ]
-    head = ("model", "protocol", "rounds", "MB sent by a party", "largest logit error")
-    return _markdown((*head, "same class, margin > 0.1", "same class, all", ""), rows)
+    head = ("model", "plaintext accuracy, test images", "protocol", "rounds (messages of a party)")
+    more = ("MB sent by a party", "largest logit error", "same class, margin > 0.1", "same class, all", "")
+    return _markdown((*head, *more), rows)
 
 
 def links(measured: list[Measured], page: Path) -> str:

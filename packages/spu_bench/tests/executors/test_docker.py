@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cells import kill_while_open, make_directories, probe_until_valid
-from requirements_of_tests import lacks_commands, lacks_engine, lacks_root, require
+from requirements_of_tests import lacks_commands, lacks_root, require
 
 from spu_bench import SpuBenchError
 from spu_bench.executors import source
@@ -23,30 +21,6 @@ from spu_bench.network import LAN, LOOPBACK, WAN, Network
 ROOT = Path(__file__).resolve().parents[4]
 BUILD, OFFLINE_BASE = ROOT / "docker" / "build", ROOT / "docker" / "offline-base"
 SCRIPTS = [[sys.executable, str(BUILD), "--base", "spu-bench-base:bookworm"], [str(OFFLINE_BASE), "--force"]]
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Any]:
-    """The Docker engine of this machine."""
-    require(lacks_engine())
-    docker = importlib.import_module("docker")
-    client = docker.from_env(timeout=60)
-    yield client
-    client.close()
-
-
-@pytest.fixture(scope="module")
-def image(engine: Any) -> str:
-    """The reference image of this very source, made unless it is there."""
-    docker = importlib.import_module("docker")
-    name = f"spu-bench:{source.source_hash()}"
-    try:
-        engine.images.get(name)
-    except docker.errors.ImageNotFound:
-        require(lacks_commands("debootstrap") or lacks_root())
-        done = subprocess.run([sys.executable, BUILD, "--tag", name], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-    return name
 
 
 def left_by(engine: Any, pid: int) -> list[str]:

@@ -277,15 +277,21 @@ def _cause(
     timeout_s: float,
 ) -> SpuBenchError:
     """What made a run fail: a party that died without a word, else what one said of itself, else of a peer."""
-    for rank, (status, outcome, directory) in enumerate(zip(statuses, outcomes, directories)):
-        if status and outcome is None:
-            return _died(rank, status, directory)
+    failed = {rank: status for rank, status in enumerate(statuses) if status}
+    if not failed:  # none failed before the rest was stopped
+        return SpuBenchError(
+            f"The run did not end within its limit of {timeout_s:.0f} s.",
+            "raise --timeout, or ask for less.",
+            "walltime",
+        )
+    for rank, status in failed.items():
+        if outcomes[rank] is None:
+            return _died(rank, status, directories[rank])
     failures = [outcome.failure for outcome in outcomes if outcome is not None and outcome.failure is not None]
     for failure in sorted(failures, key=lambda failure: failure.reason == "peer"):
         return SpuBenchError(failure.problem, failure.fix, failure.reason)
-    return SpuBenchError(
-        f"The run did not end within its limit of {timeout_s:.0f} s.", "raise --timeout, or ask for less.", "walltime"
-    )
+    rank, status = next(iter(failed.items()))
+    return _died(rank, status, directories[rank])
 
 
 def _died(rank: int, status: int, directory: Path) -> SpuBenchError:

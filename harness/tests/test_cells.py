@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from typing import Any
@@ -83,9 +84,13 @@ def test_fingerprints_are_the_same_in_every_process() -> None:
     )
     seen = [
         subprocess.run(
-            [sys.executable, "-c", code, cell.model_dump_json()], capture_output=True, text=True, check=True
+            [sys.executable, "-c", code, cell.model_dump_json()],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONHASHSEED": seed},
         ).stdout.split()
-        for _ in range(2)
+        for seed in ("1", "2")
     ]
     assert {fingerprint for fingerprint, _ in seen} == {cell.fingerprint()}
     assert len({salted for _, salted in seen}) == 2, "the processes must differ where they may"

@@ -7,7 +7,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,15 @@ def cores_of(rank: int, parties: int) -> list[int]:
     return cores[rank * share : (rank + 1) * share]
 
 
+def keep_to(pid: int, cpus: Sequence[int]) -> None:
+    """Keep a process that has just been started, and all that it starts, to its party's cores.
+
+    Before SPU is loaded, that is: it makes as many threads as it sees cores, and those of two parties would share them.
+    """
+    with suppress(ProcessLookupError):  # it has ended already
+        os.sched_setaffinity(pid, cpus)
+
+
 @dataclass(frozen=True)
 class LoopbackHost:
     """One party on 127.0.0.1."""
@@ -38,12 +47,13 @@ class LoopbackHost:
     rank: int
     cores: int
     directory: str
+    cpus: Sequence[int]
     address: str = "127.0.0.1"
     interface: str = "lo"
 
     def start(self, arguments: Sequence[str], *, environment: Mapping[str, str], log: str) -> PartyProcess:
         with open(Path(self.directory) / log, "ab") as stream:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 [sys.executable, *arguments],
                 cwd=self.directory,
                 env={**os.environ, **environment},
@@ -51,6 +61,8 @@ class LoopbackHost:
                 stdout=stream,
                 stderr=stream,
             )
+        keep_to(process.pid, self.cpus)
+        return process
 
 
 class LoopbackExecutor:
@@ -74,4 +86,7 @@ class LoopbackExecutor:
         if why := self.missing(network):
             raise SpuBenchError(why, "choose another executor or network.", "environment")
         cores = cores_per_party(len(directories))
-        yield [LoopbackHost(rank, cores, str(directory)) for rank, directory in enumerate(directories)]
+        yield [
+            LoopbackHost(rank, cores, str(directory), cores_of(rank, len(directories)))
+            for rank, directory in enumerate(directories)
+        ]

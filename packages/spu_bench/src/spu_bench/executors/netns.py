@@ -21,7 +21,7 @@ from typing import Any
 from spu_bench.errors import SpuBenchError
 from spu_bench.executors import owner
 from spu_bench.executors.base import Host, PartyProcess
-from spu_bench.executors.loopback import cores_per_party
+from spu_bench.executors.loopback import cores_of, cores_per_party, keep_to
 from spu_bench.network import Network, commands, shapers
 
 INTERFACE = "link0"
@@ -38,11 +38,14 @@ class NetnsHost:
     address: str
     namespace: str
     state: Path
+    cpus: Sequence[int]
     interface: str = INTERFACE
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def start(self, arguments: Sequence[str], *, environment: Mapping[str, str], log: str) -> PartyProcess:
-        return self._python(arguments, Path(self.directory), log, environment)
+        process = self._python(arguments, Path(self.directory), log, environment)
+        keep_to(process.pid, self.cpus)
+        return process
 
     def run(self, command: Sequence[str]) -> str:
         return _run(["ip", "netns", "exec", self.namespace, *command])
@@ -113,6 +116,7 @@ class NetnsExecutor:
                 "congestion_control": commands.CONGESTION_CONTROL,
                 "settings": settings,
                 "kernel": platform.release(),
+                "cpus": [list(host.cpus) for host in self._hosts],
             }
             try:
                 yield list(self._hosts)
@@ -150,7 +154,9 @@ def _join(
     for rank, directory in enumerate(directories):
         own = state / str(rank)
         own.mkdir()
-        host = NetnsHost(rank, cores, str(directory), f"10.77.0.{rank + 1}", f"{name}-{rank}", own)
+        host = NetnsHost(
+            rank, cores, str(directory), f"10.77.0.{rank + 1}", f"{name}-{rank}", own, cores_of(rank, len(directories))
+        )
         _add(host.namespace, undo)
         undo.callback(_end, host)
         port = f"port{rank}"

@@ -243,7 +243,7 @@ def _arguments(host: Host, directory: Path) -> list[str]:
 @contextlib.contextmanager
 def _started(host: Host, arguments: list[str]) -> Iterator[PartyProcess]:
     # SPU's matrix product spins up to four threads whatever the machine has: two parties on two cores would starve
-    # each other (2.6 s become 6.2 s), so each is capped to the cores that are its own.
+    # each other, so each is capped to the cores that are its own.
     process = host.start(arguments, environment={"OMP_THREAD_LIMIT": str(host.cores)}, log=LOG)
     try:
         yield process

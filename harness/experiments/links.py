@@ -4,16 +4,14 @@ Not a table of the paper: it is what the tables stand on. `vit_7_4_32` with Soft
 over Cheetah's `wan` (400 Mbit/s, 40 ms) and `lan` (3,000 Mbit/s, 0.3 ms). Run it with --executor docker and with
 --executor netns: the two agree within 4 %.
 
-Expected: the floor, rounds x one-way delay + bytes / the probed rate, plus the busier party's CPU time, within 5 % over
-`wan`: of a round's bytes the link's burst passes at once, and the CPU time includes a little of the waiting. About 5
+Expected: no less than the floor, rounds x one-way delay + bytes / the probed rate; over `wan` no more than the floor and
+the busier party's CPU time, of which a part hides behind bytes that the link's burst lets through at once. About 5
 minutes an executor.
     pytest harness/experiments/links.py --executor netns --scale reduced --results results
     pytest harness/experiments/links.py --executor docker --scale reduced --results results
 """
 
 from __future__ import annotations
-
-import pytest
 
 from mpcvit_harness.cells import Cell, ModelSpec
 from mpcvit_harness.tables import floor_s
@@ -29,9 +27,9 @@ CELLS = [
 
 
 def test_the_link_is_the_cost(cell: Cell, record: RunRecord) -> None:
-    """No link is faster than its floor; over `wan` floor and computation are the latency."""
+    """No link is faster than its floor; over `wan` all that is above it is computation."""
     assert record.statistics is not None
-    assert record.statistics.median > 0.95 * floor_s(record)
+    floor = floor_s(record)
+    assert record.statistics.median > floor
     if cell.network == "wan":
-        computing_s = max(party.inferences[-1].cpu_s for party in record.parties)
-        assert record.statistics.median == pytest.approx(floor_s(record) + computing_s, rel=0.05)
+        assert record.statistics.median < floor + max(party.inferences[-1].cpu_s for party in record.parties)

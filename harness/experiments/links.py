@@ -4,8 +4,8 @@ Not a table of the paper: it is what the tables stand on. `vit_7_4_32` with Soft
 over Cheetah's `wan` (400 Mbit/s, 40 ms) and `lan` (3,000 Mbit/s, 0.3 ms). Run it with --executor docker and with
 --executor netns: the two agree within 4 %.
 
-Expected: no less than the floor, rounds x one-way delay + bytes / the probed rate; over `wan` no more than the floor and
-the busier party's CPU time, of which a part hides behind bytes that the link's burst lets through at once. About 5
+Expected: no less than the floor, rounds x one-way delay + bytes / the probed rate; over `wan` no more than the floor
+and the busier party's CPU time, of which a part hides behind bytes that the link's burst lets through at once. About 5
 minutes an executor.
     pytest harness/experiments/links.py --executor netns --scale reduced --results results
     pytest harness/experiments/links.py --executor docker --scale reduced --results results

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from programs import write_program
+from requirements_of_tests import lacks_commands, lacks_root, require
 
 from spu_bench import Network, Options, RunFailed, RunRecord, load_program, run
 from spu_bench.program import read_npz
@@ -75,10 +74,7 @@ def test_bytes_agree_with_the_kernels_counters(tmp_path: Path) -> None:
 
     In namespaces, where nothing else uses the link; the counters also hold the input's shares and the output's.
     """
-    if os.geteuid() != 0 or shutil.which("ip") is None:
-        if os.environ.get("CI"):
-            pytest.fail("CI has to run this test as root, with iproute2")
-        pytest.skip("counters of a link of our own need root and iproute2")
+    require(lacks_commands("ip", "tc") or lacks_root())
     program = write_program(tmp_path / "program", pixels=64, hidden=65536)
     record = run(load_program(program), executor="netns", network=Network(name="plain"), repeats=2)
     for party in record.parties:

@@ -1,0 +1,38 @@
+"""Does it matter which heads a budget keeps? Random placements of 14 ReLU-Softmax heads on CIFAR-10.
+
+The paper's searched plans are lost, so its MPCViT rows are measured on plans with the right number of heads (see
+`mpcvit_harness.paper`). This is the check of that: with heads one after another the spread over random placements is
+below 2 %. `balanced` has two heads a layer, `front` all heads of the first layers, `random_SEED` what a random ranking
+of all heads keeps at mu = .5.
+
+Expected: 3 inferences a cell of 58 to 59 s each, about 17 minutes.
+    pytest harness/experiments/paper_placements.py --executor netns --scale paper --results results
+"""
+
+from __future__ import annotations
+
+from mpcvit_harness.cells import Cell
+from mpcvit_harness.paper import CIFAR10, cells, kept, placed_at_random, spread
+from spu_bench import RunRecord
+
+LAYERS, HEADS = CIFAR10.grid
+ON = kept(LAYERS, HEADS, 0.5)
+FRONT = spread(1, LAYERS * HEADS, ON)[0]
+
+PLANS = {
+    "balanced": spread(LAYERS, HEADS, ON),
+    "front": tuple(FRONT[i : i + HEADS] for i in range(0, LAYERS * HEADS, HEADS)),
+    **{f"random_{seed}": placed_at_random(LAYERS, HEADS, 0.5, seed) for seed in (1, 2, 3)},
+}
+
+CELLS = cells(
+    "paper_placements",
+    {name: CIFAR10.model("mix", heads=plan) for name, plan in PLANS.items()},
+    timeout_s=1800,
+)
+
+
+def test_measured_over_a_probed_link(cell: Cell, record: RunRecord) -> None:
+    """Every inference was timed, and the link was seen before and after it."""
+    assert len(record.samples_s) == cell.repeats
+    assert record.link_before and record.link_after

@@ -1,0 +1,137 @@
+"""The paper's models as cells of the paper division: SPU 0.3.1b0, tanh GeLU, heads one after another, `wan`.
+
+Data sets are named as in the table of published numbers. The searched plans are lost; what is known is how many heads
+they keep, so a budget's plan here has that many, spread evenly over the layers. That the place does not matter while
+heads run one after another is measured by `harness/experiments/paper_placements.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from mpcvit_harness.cells import Cell, ModelSpec
+from vit_models import AttentionPlan, get_config
+
+RUNTIME = "0.3.1b0"
+"""The paper's SPU."""
+
+BUDGETS = (0.1, 0.3, 0.5, 0.7)
+"""mu, the share of heads on ReLU-Softmax."""
+
+Heads = tuple[tuple[Literal[0, 1], ...], ...]
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set of the paper and the architecture that it takes there."""
+
+    name: str
+    config: str
+    classes: int
+    fewer_heads: tuple[int, ...]
+    """Heads a layer of the models with fewer heads, in the order in which the paper numbers them: a reading."""
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Layers, and heads a layer."""
+        config = get_config(self.config)
+        return config.layers, config.heads
+
+    def model(self, attention: str, gelu: str = "tanh", **more: Any) -> ModelSpec:
+        """The data set's model with `attention`."""
+        return ModelSpec(
+            config=self.config, num_classes=self.classes, attention=attention, kernels="paper", gelu=gelu, **more
+        )
+
+    def mpcvit(self, mu: float, **more: Any) -> ModelSpec:
+        """MPCViT at budget `mu`, its ReLU-Softmax heads spread evenly."""
+        return self.model("mix", heads=spread(*self.grid, kept(*self.grid, mu)), **more)
+
+
+CIFAR10 = DataSet("cifar10", "vit_7_4_32", 10, (1, 2, 3))
+CIFAR100 = DataSet("cifar100", "vit_7_4_32", 100, (1, 2, 3))
+TINY = DataSet("tiny_imagenet", "vit_9_12_64", 200, (1, 3, 6, 8))
+
+
+def kept(layers: int, heads: int, mu: float) -> int:
+    """Heads on at budget `mu`: of all heads of all layers the int((1 - mu) x all) lowest-ranked are off.
+
+    Source: the original's train.py, which truncates. 3, 9, 14, 20 of 28 and 11, 33, 54, 76 of 108.
+    """
+    return layers * heads - int((1 - mu) * layers * heads)
+
+
+def spread(layers: int, heads: int, on: int) -> Heads:
+    """`on` heads over `layers` as evenly as it goes, the first ones of each layer."""
+    counts = [on * (i + 1) // layers - on * i // layers for i in range(layers)]
+    return tuple(tuple(1 if head < count else 0 for head in range(heads)) for count in counts)
+
+
+def placed_at_random(layers: int, heads: int, mu: float, seed: int) -> Heads:
+    """The plan of a search that ranked the heads at random."""
+    plan = AttentionPlan.from_alpha(np.random.default_rng(seed).random((layers, heads)), mu)
+    assert plan.attention is not None
+    return tuple(tuple(1 if bit else 0 for bit in layer.on) for layer in plan.attention)
+
+
+def main_rows(data: DataSet) -> dict[str, ModelSpec]:
+    """The seven rows of a data set's main latency table, by cell name."""
+    return {
+        "main-softmax": data.model("softmax"),
+        "main-relu_softmax": data.model("relu_softmax"),
+        "main-scale": data.model("scale"),
+        **{f"main-mpcvit_{mu}": data.mpcvit(mu) for mu in BUDGETS},
+    }
+
+
+def baselines(data: DataSet) -> dict[str, ModelSpec]:
+    """The other models of the table, each in the reading that its own paper or the MPCViT code suggests.
+
+    - MPCFormer: 2Quad attention and Quad in place of GeLU, as MPCFormer has them.
+    - THE-X: its estimated reciprocal, and ReLU in place of GeLU; LayerNorm stays.
+    - Linformer: keys and values projected to .3, .5, .7 of the tokens.
+    - Softmax-Scale: the paper names no share. On each data set its seconds lie at .69 to .70 of the way from ScaleAttn
+      to Softmax, and 20 of 28 (76 of 108) heads are what a budget of .7 keeps.
+    - Fewer heads: the removed heads' slices of qkv and proj do not exist; as many a layer as `DataSet.fewer_heads`.
+    """
+    width = get_config(data.config).width
+    return {
+        "baseline-mpcformer": data.model("two_quad", gelu="quad"),
+        "baseline-thex": data.model("the_x", gelu="relu"),
+        **{f"baseline-linformer_{ratio}": data.model(f"linformer_{ratio * 100:.0f}") for ratio in BUDGETS[1:]},
+        "baseline-softmax_scale": data.model("softmax_scale", heads=spread(*data.grid, kept(*data.grid, 0.7))),
+        **{
+            f"baseline-fewer_heads_{i}": data.model("relu_softmax", overrides={"heads": heads, "head_dim": width})
+            for i, heads in enumerate(data.fewer_heads, 1)
+        },
+    }
+
+
+def readings(data: DataSet) -> dict[str, ModelSpec]:
+    """Other readings of the baselines, for the rows that the first one does not answer."""
+    return {
+        "reading-mpcformer-c0": data.model("two_quad_c0", gelu="quad"),
+        "reading-mpcformer-gelu": data.model("two_quad"),
+        "reading-mpcformer-c0-gelu": data.model("two_quad_c0"),
+        "reading-thex-gelu": data.model("the_x"),
+        "reading-softmax_scale-half": data.model("softmax_scale", heads=spread(*data.grid, kept(*data.grid, 0.5))),
+        "reading-scale-linear": data.model("scale_linear"),
+    }
+
+
+def cells(
+    experiment: str, models: dict[str, ModelSpec], repeats: Callable[[str], int] = lambda name: 3, **more: Any
+) -> list[Cell]:
+    """A cell a model, as the paper measured: on its SPU, over `wan`, no warm-up.
+
+    The paper timed one inference. Nothing is compiled in it here either: the parties compile before the clock starts.
+    """
+    settings: dict[str, Any] = {"runtime": RUNTIME, "network": "wan", "warmup": 0, "scale": "paper", **more}
+    return [
+        Cell(experiment=experiment, name=name, model=model, repeats=repeats(name), **settings)
+        for name, model in models.items()
+    ]

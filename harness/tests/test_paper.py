@@ -1,0 +1,58 @@
+"""The cells of the paper division: the right models, in a list that runs."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from mpcvit_harness.cells import Cell, select
+from mpcvit_harness.models import prepare
+from mpcvit_harness.paper import BUDGETS, CIFAR10, TINY, DataSet, kept, spread
+
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+PAPER = sorted(path.stem for path in EXPERIMENTS.glob("paper_*.py"))
+
+
+def cells_of(experiment: str) -> list[Cell]:
+    """The cells of an experiment's file."""
+    spec = importlib.util.spec_from_file_location(experiment, EXPERIMENTS / f"{experiment}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    cells: list[Cell] = module.CELLS
+    return cells
+
+
+@pytest.mark.parametrize(("data", "counts"), [(CIFAR10, [3, 9, 14, 20]), (TINY, [11, 33, 54, 76])])
+def test_budgets_keep_as_many_heads_as_the_original(data: DataSet, counts: list[int]) -> None:
+    """The counts that the original's truncation gives; spread evenly, no layer has two more than another."""
+    assert [kept(*data.grid, mu) for mu in BUDGETS] == counts
+    for count in counts:
+        rows = [sum(row) for row in spread(*data.grid, count)]
+        assert sum(rows) == count and max(rows) - min(rows) <= 1
+
+
+def test_placements_keep_the_same_number_of_heads() -> None:
+    """They differ in where, and in nothing else."""
+    plans = [cell.model.heads for cell in cells_of("paper_placements")]
+    assert {sum(map(sum, plan)) for plan in plans if plan is not None} == {14}
+    assert len(set(plans)) == len(plans) >= 5
+
+
+@pytest.mark.parametrize("experiment", PAPER)
+def test_an_experiments_cells_are_a_list_that_runs(experiment: str) -> None:
+    """One name and one content a cell, each named after its file."""
+    cells = select(cells_of(experiment), scale="paper", executor="netns")
+    assert cells and {cell.experiment for cell in cells} == {experiment}
+    assert len({cell.name for cell in cells}) == len(cells), "claims name a cell by its experiment and name alone"
+
+
+@pytest.mark.parametrize("name", ["main-mpcvit_0.3", "baseline-thex", "baseline-fewer_heads_2"])
+def test_a_cells_model_exports(name: str, tmp_path: Path) -> None:
+    """The Program says of itself what the row needs: tanh GeLU or its replacement, heads one after another."""
+    (cell,) = [cell for cell in cells_of("paper_cifar10") if cell.name == name]
+    made_by = prepare(cell, tmp_path, tmp_path).program.manifest.made_by
+    assert made_by["kernels"] == "paper" and made_by["gelu"] == cell.model.gelu
+    assert made_by["config"]["heads"] == cell.model.overrides.get("heads", 4)

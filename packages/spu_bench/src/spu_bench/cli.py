@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from spu_bench import network_cli
+from spu_bench import network_cli, runtime_cli, runtimes
 from spu_bench.errors import SpuBenchError
 from spu_bench.executors.loopback import cores_per_party
 from spu_bench.options import Options
@@ -22,6 +22,7 @@ from spu_bench.program import load_program
 from spu_bench.record import RunRecord
 from spu_bench.runner import RunFailed, run
 from spu_bench.session import load_session
+from spu_bench.spu03 import launch
 
 app = typer.Typer(
     help="Private inference between two parties on SecretFlow SPU, measured.",
@@ -29,6 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(network_cli.app, name="network")
+app.add_typer(runtime_cli.app, name="runtime")
 Existing = Optional[Path]
 
 
@@ -38,7 +40,7 @@ def run_command(
     protocol: Annotated[str, typer.Option(help="semi2k, cheetah, aby3 (three parties) or ref2k.")] = "semi2k",
     network: Annotated[str, typer.Option(help="loopback, lan, wan, or a TOML file.")] = "loopback",
     executor: Annotated[str, typer.Option(help="auto, docker, netns or loopback.")] = "auto",
-    runtime: Annotated[str, typer.Option(help="SPU's version.")] = "0.9.5",
+    runtime: Annotated[str, typer.Option(help="SPU's version: 0.9.5, or the paper's 0.3.1b0.")] = runtimes.NEWEST,
     repeats: Annotated[int, typer.Option(min=1, help="Measured inferences of each input.")] = 3,
     warmup: Annotated[int, typer.Option(min=0, help="Inferences before, not measured.")] = 1,
     inputs: Annotated[
@@ -88,6 +90,7 @@ def party(
     output: Annotated[Existing, typer.Option(help="npz for the outputs, which only the client gets.")] = None,
     outcome: Annotated[Existing, typer.Option(help="JSON for this party's statistics.")] = None,
     interface: Annotated[Optional[str], typer.Option(help="Interface whose kernel counters are recorded.")] = None,
+    link_counter: Annotated[Existing, typer.Option("--link-counter", hidden=True)] = None,
     cores: Annotated[Optional[int], typer.Option(min=1, help="Cores this party may use (default: all).")] = None,
     die_with_parent: Annotated[bool, typer.Option("--die-with-parent", hidden=True)] = False,
 ) -> None:
@@ -101,20 +104,18 @@ def party(
         # read once, when SPU's library is loaded: it has to stand in the environment before this process starts
         os.environ["OMP_THREAD_LIMIT"] = str(cores or cores_per_party(1))
         os.execv(sys.executable, [sys.executable, "-m", "spu_bench", *sys.argv[1:]])
-    done = run_party(
-        rank,
-        load_program(program),
-        load_session(link),
-        source=inputs,
-        output=output,
-        outcome_path=outcome,
-        interface=interface,
-    )
-    for number, inference in enumerate(done.inferences):
-        print(
-            f"inference {number}: {inference.run_s:.3f} s, {inference.link.sent_messages} rounds, "
-            f"{inference.link.sent_bytes / 1e6:.1f} MB sent"
+    session = load_session(link)
+    files = {"source": inputs, "output": output, "outcome_path": outcome}
+    if session.runtime == runtimes.NEWEST:
+        done = run_party(rank, load_program(program), session, **files, interface=interface)
+    else:
+        done = launch.run_party(
+            rank, load_program(program), session, **files, interface=interface, link_counter=link_counter
         )
+    for number, inference in enumerate(done.inferences):
+        traffic = inference.link
+        counted = f", {traffic.sent_messages} rounds, {traffic.sent_bytes / 1e6:.1f} MB sent" if traffic else ""
+        print(f"inference {number}: {inference.run_s:.3f} s{counted}")
 
 
 def main() -> None:
@@ -140,9 +141,9 @@ def _table(record: RunRecord) -> Table:
     table = Table(title=f"{record.program.name if record.program else ''}, {record.request.protocol}")
     for column in ("", *(f"party {party.rank} ({party.role})" for party in record.parties)):
         table.add_column(column, justify="right")
-    last = [party.inferences[-1] for party in record.parties]
-    table.add_row("rounds", *(str(inference.link.sent_messages) for inference in last))
-    table.add_row("sent MB", *(f"{inference.link.sent_bytes / 1e6:.2f}" for inference in last))
+    traffic = record.traffic()
+    table.add_row("rounds", *(str(each.sent_messages) for each in traffic))
+    table.add_row("sent MB", *(f"{each.sent_bytes / 1e6:.2f}" for each in traffic))
     table.add_row("compile s", *(f"{party.compile_s:.2f}" for party in record.parties))
     table.add_row("weights' shares s", *(f"{party.share_weights_s:.2f}" for party in record.parties))
     table.add_row("peak memory MiB", *(f"{party.peak_memory_bytes / 2**20:.0f}" for party in record.parties))

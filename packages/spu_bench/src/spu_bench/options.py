@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 from spu import libspu
 
+from spu_bench import runtimes
 from spu_bench.errors import SpuBenchError
 
 PROTOCOLS = {"semi2k": 2, "cheetah": 2, "aby3": 3, "ref2k": 2}
@@ -41,13 +42,23 @@ class Options(BaseModel):
             raise SpuBenchError(f"{path} cannot be read as TOML: {error}.", "correct the file.", "bad_input") from error
         if unknown := sorted(set(raw) - {"runtime", "compiler", "link"}):
             raise _unknown("table", unknown[0], ["runtime", "compiler", "link"])
-        options = cls(**raw)
-        options.check()
-        return options
+        return cls(**raw)
 
-    def check(self) -> None:
-        """Build every configuration once, so that a wrong name or value is found before a party starts."""
-        runtime_config("semi2k", self)
+    def check(self, runtime: str = runtimes.NEWEST, protocol: str = "semi2k") -> None:
+        """Build every configuration once, so that a wrong name or value is found before a party starts.
+
+        Another SPU than this environment's is asked by its own party; raises SpuBenchError.
+        """
+        known = runtimes.get(runtime)
+        if protocol not in known.protocols:
+            raise SpuBenchError(
+                f"There is no protocol {protocol!r} on SPU {runtime}.",
+                f"use one of {', '.join(known.protocols)}.",
+                "bad_input",
+            )
+        if known.python is not None:
+            return
+        runtime_config(protocol, self)
         compiler_options(self)
         set_link_fields(libspu.link.Desc(), self)
 

@@ -37,9 +37,16 @@ class Traffic(BaseModel):
     received_messages: int
 
 
-class OperationStats(Traffic):
-    """One kind of operation in one run of one party: calls, seconds of wall time, traffic."""
+class OperationStats(BaseModel):
+    """One kind of operation in one run of one party: calls, seconds of wall time, traffic as in `Traffic`.
 
+    A version of SPU that does not count an operation's traffic leaves None.
+    """
+
+    sent_bytes: int | None = None
+    received_bytes: int | None = None
+    sent_messages: int | None = None
+    received_messages: int | None = None
     layer: str
     name: str
     calls: int

@@ -47,15 +47,15 @@ class Inference(_Strict):
     """One inference at one party: seconds of sharing the input, of the protocol, of revealing; the link's totals.
 
     `cpu_s` is the CPU time of all threads during the protocol, waiting in a spin included.
-    `interface_*_bytes` are the kernel's counters of the interface that carries the link, headers included; on the
-    loopback device they hold both directions.
+    `link` is None where it was not counted. `interface_*_bytes` are the kernel's counters of the interface that carries
+    the link, headers included; on the loopback device they hold both directions.
     """
 
     input_s: float
     run_s: float
     reveal_s: float
     cpu_s: float
-    link: Traffic
+    link: Traffic | None
     interface_sent_bytes: int | None = None
     interface_received_bytes: int | None = None
 
@@ -73,6 +73,8 @@ class PartyOutcome(_Strict):
 
     Operations are those of the last inference; `threads` is the cap on compute threads (0: none was set), `cpu_s` the
     process's CPU time, `shared_bytes` what it sent of weights', inputs' and outputs' shares, beside SPU's link.
+    `traffic_counted_by` says where the link's bytes and messages come from: "profile", SPU's own statistics of each
+    inference; "relay", one more run of the same Program on loopback, over a relay that counted (spu_bench.relay).
     """
 
     rank: int
@@ -82,6 +84,7 @@ class PartyOutcome(_Strict):
     compile_s: float = 0.0
     inferences: list[Inference] = Field(default_factory=list)
     operations: list[OperationStats] = Field(default_factory=list)
+    traffic_counted_by: Literal["profile", "relay"] | None = "profile"
     shared_bytes: int = 0
     peak_memory_bytes: int = 0
     cpu_s: float = 0.0
@@ -154,12 +157,17 @@ class RunRecord(_Strict):
     @property
     def rounds(self) -> int:
         """Messages one party sends in an inference, one after another: the larger of the parties'."""
-        return max(party.inferences[-1].link.sent_messages for party in self.parties)
+        return max(traffic.sent_messages for traffic in self.traffic())
 
     @property
     def sent_bytes(self) -> list[int]:
         """Bytes that each party sent in the last inference, in rank order."""
-        return [party.inferences[-1].link.sent_bytes for party in self.parties]
+        return [traffic.sent_bytes for traffic in self.traffic()]
+
+    def traffic(self) -> list[Traffic]:
+        """What each party sent and received in the last inference, in rank order."""
+        counted = [party.inferences[-1].link for party in self.parties]
+        return [traffic for traffic in counted if traffic is not None]
 
     def save(self, path: str | Path) -> None:
         """Write the record as JSON, whole or not at all."""

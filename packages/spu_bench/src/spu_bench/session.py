@@ -8,29 +8,40 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from spu_bench import runtimes
 from spu_bench.errors import SpuBenchError
 from spu_bench.options import PROTOCOLS, Options
 
 
 class PartyAddress(BaseModel):
-    """Where a party listens: SPU's link on `port`, the share exchange on `port` + 1."""
+    """Where a party listens: SPU's link on `port`, the share exchange on `port` + 1.
+
+    `relay_port` is where its peers find SPU's link instead, when a relay stands between them.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     address: str
     port: int = Field(ge=1024, le=65534)
+    relay_port: int | None = Field(default=None, ge=1024, le=65535)
+
+    @property
+    def seen_at(self) -> int:
+        """The port that a peer calls for SPU's link."""
+        return self.relay_port or self.port
 
 
 class Session(BaseModel):
     """The content of a link file.
 
     `party` lists the addresses in rank order: rank 0 is the server (weights), rank 1 the client (image), rank 2, in
-    a protocol of three, a helper without inputs. Every party has the same file.
+    a protocol of three, a helper without inputs. Every party has the same file. `runtime` is the version of SPU.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     protocol: str = "semi2k"
+    runtime: str = runtimes.NEWEST
     party: tuple[PartyAddress, ...]
     repeats: int = Field(default=1, ge=1)
     warmup: int = Field(default=0, ge=0)
@@ -61,5 +72,5 @@ def load_session(path: str | Path) -> Session:
         raise SpuBenchError(f"{path}: {where}: {first['msg']}.", "correct the link file.", "bad_input") from None
     except (OSError, ValueError) as error:
         raise SpuBenchError(f"{path} cannot be read as TOML: {error}.", "correct the file.", "bad_input") from error
-    session.options.check()
+    session.options.check(session.runtime)
     return session

@@ -1,5 +1,8 @@
 """Ways to run the parties: `loopback`, `netns`, `docker`, and `auto`, which takes the best that the machine offers."""
 
+from collections.abc import Callable
+
+from spu_bench import runtimes
 from spu_bench.errors import SpuBenchError
 from spu_bench.executors.auto import AutoExecutor
 from spu_bench.executors.base import Executor
@@ -8,20 +11,20 @@ from spu_bench.executors.lock import measurement_lock
 from spu_bench.executors.loopback import LoopbackExecutor
 from spu_bench.executors.netns import NetnsExecutor
 
-_EXECUTORS: dict[str, type[Executor]] = {
+_EXECUTORS: dict[str, Callable[[runtimes.Runtime], Executor]] = {
     "auto": AutoExecutor,
-    "docker": DockerExecutor,
+    "docker": lambda runtime: DockerExecutor(runtime=runtime),
     "netns": NetnsExecutor,
     "loopback": LoopbackExecutor,
 }
 NAMES = tuple(_EXECUTORS)
 
 
-def get(name: str) -> Executor:
-    """Make the executor of that name; SpuBenchError ("bad_input") for another."""
+def get(name: str, runtime: runtimes.Runtime = runtimes.RUNTIMES[runtimes.NEWEST]) -> Executor:
+    """Make the executor of that name, for parties on `runtime`; SpuBenchError ("bad_input") for another name."""
     if name not in _EXECUTORS:
         raise SpuBenchError(f"no executor {name!r}.", f"use one of {', '.join(NAMES)}.", "bad_input")
-    return _EXECUTORS[name]()
+    return _EXECUTORS[name](runtime)
 
 
 __all__ = ["NAMES", "Executor", "get", "measurement_lock"]

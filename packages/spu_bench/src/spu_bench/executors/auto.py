@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from spu_bench import runtimes
 from spu_bench.errors import SpuBenchError
 from spu_bench.executors.base import Executor, Host
 from spu_bench.executors.docker import DockerExecutor
@@ -21,8 +22,9 @@ class AutoExecutor:
     After `open`, `name` is the name of the executor that was taken and `why` says why it was.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, runtime: runtimes.Runtime = runtimes.RUNTIMES[runtimes.NEWEST]) -> None:
         self.name = "auto"
+        self._runtime = runtime
         self.why = "nothing was opened yet"
         self._taken: Executor | None = None
 
@@ -46,8 +48,8 @@ class AutoExecutor:
     def _choose(self, network: Network) -> Executor | None:
         if not network.is_shaped:
             self.why = "the network asks for nothing, which the loopback device gives"
-            return LoopbackExecutor()
-        candidates: tuple[Executor, ...] = (DockerExecutor(), NetnsExecutor())
+            return LoopbackExecutor(self._runtime)
+        candidates: tuple[Executor, ...] = (DockerExecutor(runtime=self._runtime), NetnsExecutor(self._runtime))
         lacks: list[str] = []
         for candidate in candidates:
             lack = candidate.missing(network)

@@ -18,13 +18,13 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
+from spu_bench import runtimes
 from spu_bench.errors import SpuBenchError
 from spu_bench.executors import owner, source, subnets
 from spu_bench.executors.base import Host, PartyProcess
 from spu_bench.executors.loopback import cores_of, cores_per_party
 from spu_bench.network import Network, commands, shapers
 
-IMAGE = "spu-bench:reference"
 RIGHTS = ("NET_ADMIN", "SYS_NICE")
 INTERFACE = "eth0"
 _MOST_SHARES = 262_144  # a link's container comes before the parties', where the kernel grants it no real-time priority
@@ -110,7 +110,7 @@ class DockerExecutor:
     """One party per container.
 
     `subnet` fixes the bridge's IPv4 subnet (None: a free one), `memory_bytes` each party's limit (None: nine tenths
-    of the machine's memory, shared equally).
+    of the machine's memory, shared equally), `image` replaces the one that has the `runtime`.
     """
 
     name = "docker"
@@ -121,8 +121,10 @@ class DockerExecutor:
         subnet: str | None = None,
         memory_bytes: int | None = None,
         rights: Sequence[str] = RIGHTS,
+        runtime: runtimes.Runtime = runtimes.RUNTIMES[runtimes.NEWEST],
     ) -> None:
-        self._image = image or os.environ.get("SPU_BENCH_IMAGE", IMAGE)
+        self._image = image or os.environ.get("SPU_BENCH_IMAGE", runtime.image)
+        self._runtime = runtime
         self._subnet = subnet or os.environ.get("SPU_BENCH_SUBNET") or None
         self._memory, self._rights = memory_bytes, list(rights)
         self._description: dict[str, Any] = {"executor": self.name}
@@ -179,7 +181,7 @@ class DockerExecutor:
                 "image_digests": image.attrs.get("RepoDigests") or [],
                 "image_labels": image.labels,
                 "memory_bytes": self._memory_of(len(directories)),
-                "cpus": [cores_of(rank, len(directories)) for rank in range(len(directories))],
+                "cpus": [self._cpus(rank, len(directories)) for rank in range(len(directories))],
             }
             try:
                 yield list(self._hosts)
@@ -192,12 +194,14 @@ class DockerExecutor:
             image = engine.images.get(self._image)
         except _docker().errors.ImageNotFound:
             raise SpuBenchError(
-                f"the Docker engine has no image {self._image!r}.", "make it with docker/build.", "environment"
+                f"the Docker engine has no image {self._image!r}.",
+                f"make it with docker/build{_build_option(self._runtime)}.",
+                "environment",
             ) from None
         if image.labels.get(source.LABEL) != source.source_hash():
             raise SpuBenchError(
                 f"the image {self._image!r} holds another version of spu_bench than this one.",
-                "make it anew with docker/build.",
+                f"make it anew with docker/build{_build_option(self._runtime)}.",
                 "environment",
             )
         return image
@@ -254,7 +258,7 @@ class DockerExecutor:
             init=True,
         )
         link.start()
-        cpus = cores_of(rank, len(directories))
+        cpus = self._cpus(rank, len(directories))
 
         def make(command: list[str], environment: Mapping[str, str]) -> Any:
             return engine.containers.create(
@@ -275,9 +279,16 @@ class DockerExecutor:
 
         return DockerHost(rank, cores_per_party(len(directories)), address, own, link, make)
 
+    def _cpus(self, rank: int, parties: int) -> list[int]:
+        return cores_of(rank, parties, self._runtime.least_cores)
+
     def _memory_of(self, parties: int) -> int:
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         return self._memory or int(total * 0.9 / parties)
+
+
+def _build_option(runtime: runtimes.Runtime) -> str:
+    return "" if runtime.python is None else f" --runtime {runtime.version}"
 
 
 def sweep(engine: Any) -> None:

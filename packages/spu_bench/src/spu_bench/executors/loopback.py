@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from spu_bench import runtimes
 from spu_bench.errors import SpuBenchError
 from spu_bench.executors.base import Host, PartyProcess
 from spu_bench.network import Network
@@ -22,10 +23,10 @@ def cores_per_party(parties: int) -> int:
     return max(1, len(os.sched_getaffinity(0)) // parties)
 
 
-def cores_of(rank: int, parties: int) -> list[int]:
-    """The cores that party `rank` keeps to: its own share, or all where there are fewer cores than parties."""
+def cores_of(rank: int, parties: int, least: int = 1) -> list[int]:
+    """The cores that party `rank` keeps to: its own share, or all where that is less than the `least` it has to see."""
     cores = sorted(os.sched_getaffinity(0))
-    if len(cores) < parties:
+    if len(cores) < parties * least:
         return cores
     share = len(cores) // parties
     return cores[rank * share : (rank + 1) * share]
@@ -70,13 +71,16 @@ class LoopbackExecutor:
 
     name = "loopback"
 
+    def __init__(self, runtime: runtimes.Runtime = runtimes.RUNTIMES[runtimes.NEWEST]) -> None:
+        self._runtime = runtime
+
     def missing(self, network: Network) -> str | None:
         if network.is_shaped:
             return (
                 f"the loopback executor cannot give the network {network.name!r}: it never shapes the device that "
                 "everything on this machine uses; use --executor netns or docker, or --network loopback"
             )
-        return None
+        return runtimes.missing(self._runtime)
 
     def describe(self) -> dict[str, Any]:
         return {"executor": self.name, "shaper": "none", "kernel": platform.release()}
@@ -84,9 +88,9 @@ class LoopbackExecutor:
     @contextmanager
     def open(self, network: Network, directories: Sequence[Path]) -> Iterator[list[Host]]:
         if why := self.missing(network):
-            raise SpuBenchError(why, "choose another executor or network.", "environment")
+            raise SpuBenchError(f"{why}.", "choose another executor or network.", "environment")
         cores = cores_per_party(len(directories))
         yield [
-            LoopbackHost(rank, cores, str(directory), cores_of(rank, len(directories)))
+            LoopbackHost(rank, cores, str(directory), cores_of(rank, len(directories), self._runtime.least_cores))
             for rank, directory in enumerate(directories)
         ]

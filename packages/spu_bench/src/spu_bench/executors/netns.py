@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from spu_bench import runtimes
 from spu_bench.errors import SpuBenchError
 from spu_bench.executors import owner
 from spu_bench.executors.base import Host, PartyProcess
@@ -74,7 +75,8 @@ class NetnsExecutor:
 
     name = "netns"
 
-    def __init__(self) -> None:
+    def __init__(self, runtime: runtimes.Runtime = runtimes.RUNTIMES[runtimes.NEWEST]) -> None:
+        self._runtime = runtime
         self._description: dict[str, Any] = {"executor": self.name}
         self._shaper: shapers.Shaper = shapers.Unshaped()
         self._hosts: list[NetnsHost] = []
@@ -88,7 +90,7 @@ class NetnsExecutor:
             _run(["ip", "netns", "del", trial])
         except SpuBenchError as error:
             return f"the netns executor may not make network namespaces ({error.problem.rstrip('.')}); run as root"
-        return None
+        return runtimes.missing(self._runtime)
 
     def describe(self) -> dict[str, Any]:
         """What the hosts are, or were when last open, for the record."""
@@ -105,7 +107,7 @@ class NetnsExecutor:
         settings = commands.tcp_settings(network)
         with ExitStack() as undo:
             state = undo.enter_context(owner.scratch(name))
-            self._hosts = _join(name, network, directories, state, settings, undo)
+            self._hosts = _join(name, network, directories, state, settings, undo, self._runtime.least_cores)
             self._shaper = shapers.choose(network, self._hosts[0])
             self._shaper.shape(network, self._hosts)
             self._description = {
@@ -143,6 +145,7 @@ def _join(
     state: Path,
     settings: Mapping[str, str],
     undo: ExitStack,
+    least_cores: int,
 ) -> list[NetnsHost]:
     """Make the namespaces, a bridge, and one veth pair per party."""
     middle = f"{name}-bridge"
@@ -155,7 +158,13 @@ def _join(
         own = state / str(rank)
         own.mkdir()
         host = NetnsHost(
-            rank, cores, str(directory), f"10.77.0.{rank + 1}", f"{name}-{rank}", own, cores_of(rank, len(directories))
+            rank,
+            cores,
+            str(directory),
+            f"10.77.0.{rank + 1}",
+            f"{name}-{rank}",
+            own,
+            cores_of(rank, len(directories), least_cores),
         )
         _add(host.namespace, undo)
         undo.callback(_end, host)

@@ -1,0 +1,42 @@
+"""The command line's part on runtimes: spu-bench runtime list | install."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+from rich.console import Console
+
+from spu_bench import runtimes
+from spu_bench.errors import SpuBenchError
+
+app = typer.Typer(help="The versions of SPU that Programs run on.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_command() -> None:
+    """Show each version, and whether this host can run it."""
+    for runtime in runtimes.RUNTIMES.values():
+        state = "this environment"
+        if runtime.python is not None:
+            try:
+                state = f"installed, Python {runtime.python}" if runtimes.interpreter(runtime) else ""
+            except SpuBenchError as error:
+                state = str(error)
+        print(f"{runtime.version}: {state}")
+
+
+@app.command("install")
+def install_command(
+    version: Annotated[str, typer.Argument(help="A version that `spu-bench runtime list` shows.")],
+    python: Annotated[Optional[Path], typer.Option(help="Its interpreter (default: found on this host).")] = None,
+) -> None:
+    """Make the environment of an older SPU, for the executors netns and loopback, and for `spu-bench party`.
+
+    Example: spu-bench runtime install 0.3.1b0 --python /usr/local/bin/python3.8
+    """
+    runtime = runtimes.get(version)
+    with Console(stderr=True).status(f"SPU {version}"):
+        installed = runtimes.install(runtime, python)
+    print(f"SPU {version} is installed: {installed}")

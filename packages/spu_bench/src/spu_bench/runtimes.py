@@ -1,0 +1,213 @@
+"""The versions of SPU that a Program runs on, and the Python environment that each needs.
+
+Today's SPU runs in the environment of this package. An older one has an environment of its own, made once by
+`spu-bench runtime install`, and a party module that runs there.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from spu_bench.errors import SpuBenchError
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A version of SPU.
+
+    `python` is the version of Python that it needs (None: this package's own), `image` the Docker image that has it,
+    `protocols` what it can run here, `least_cores` how many cores a party has to see.
+    """
+
+    version: str
+    image: str
+    protocols: tuple[str, ...]
+    python: str | None = None
+    least_cores: int = 1
+
+    @property
+    def home(self) -> Path:
+        """Where its environment is on this host."""
+        root = os.environ.get("SPU_BENCH_RUNTIMES")
+        data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+        return (Path(root) if root else Path(data) / "spu-bench" / "runtimes") / self.version
+
+    @property
+    def install_command(self) -> str:
+        """What makes or mends the environment."""
+        return f"spu-bench runtime install {self.version}"
+
+
+RUNTIMES = {
+    "0.9.5": Runtime("0.9.5", "spu-bench:reference", ("semi2k", "cheetah", "aby3", "ref2k")),
+    # On one core it divides by its number of worker threads, which is one less than the cores that it sees.
+    "0.3.1b0": Runtime("0.3.1b0", "spu-bench:paper", ("semi2k", "cheetah"), python="3.8", least_cores=2),
+}
+NEWEST = "0.9.5"
+
+
+def get(version: str) -> Runtime:
+    """The runtime of that version; SpuBenchError ("bad_input") for another."""
+    if version not in RUNTIMES:
+        raise SpuBenchError(f"There is no runtime {version!r}.", f"use one of {', '.join(RUNTIMES)}.", "bad_input")
+    return RUNTIMES[version]
+
+
+@functools.cache
+def interpreter(runtime: Runtime) -> Path:
+    """The interpreter of an installed `runtime` that is not this package's own.
+
+    Raises SpuBenchError ("environment") with the command that mends it where the environment is missing, or holds
+    other versions than it should.
+    """
+    path = runtime.home / "bin" / "python"
+    if not path.exists():
+        raise SpuBenchError(
+            f"The environment of SPU {runtime.version} is not installed.", f"{runtime.install_command}", "environment"
+        )
+    done = subprocess.run([path, "-c", _VERSIONS], capture_output=True, text=True, env=clean_environment())
+    try:
+        found: dict[str, str] = json.loads(done.stdout)
+    except ValueError:
+        found = {}
+    for name, wanted in _requirements(runtime).items():
+        if found.get(name) != wanted:
+            raise SpuBenchError(
+                f"SPU {runtime.version} needs {name} {wanted}, its environment has {found.get(name, 'none')}.",
+                f"{runtime.install_command}",
+                "environment",
+            )
+    return path
+
+
+def missing(runtime: Runtime) -> str | None:
+    """Say in one line what this host lacks for `runtime`, with the fix; None if nothing."""
+    if runtime.python is None:
+        return None
+    try:
+        interpreter(runtime)
+    except SpuBenchError as error:
+        return f"{error.problem.rstrip('.')}; {error.fix}"
+    return None
+
+
+_VERSIONS = (
+    "import json, importlib.metadata as m; "
+    "print(json.dumps({d.metadata['Name'].lower(): d.version for d in m.distributions()}))"
+)
+
+
+def clean_environment() -> dict[str, str]:
+    """This process's environment without what would lead another interpreter to this one's modules."""
+    return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+
+
+def install(runtime: Runtime, python: Path | None = None) -> Path:
+    """Make the environment of `runtime` anew, whole or not at all; returns its interpreter.
+
+    `python` is an interpreter of the version that it needs (None: one that is found on this host). Raises
+    SpuBenchError where there is none, or where pip fails.
+    """
+    if runtime.python is None:
+        raise SpuBenchError(
+            f"SPU {runtime.version} comes with spu_bench itself.", "there is nothing to install.", "bad_input"
+        )
+    base = _check_python(python, runtime) if python else _find_python(runtime)
+    work = runtime.home.with_name(f".{runtime.version}.part")
+    shutil.rmtree(work, ignore_errors=True)
+    work.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        _run([base, "-m", "venv", work])
+        pip: list[str | Path] = [
+            work / "bin" / "python",
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+        ]
+        _run([*pip, "--no-deps", "-r", requirements_file(runtime)])
+        shutil.rmtree(runtime.home, ignore_errors=True)
+        os.rename(work, runtime.home)  # only bin/python is used of it, which finds its packages beside itself
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    interpreter.cache_clear()
+    return interpreter(runtime)
+
+
+def requirements_file(runtime: Runtime) -> Path:
+    """The pinned packages of the environment."""
+    return Path(str(resources.files("spu_bench") / "spu03" / "requirements.txt"))
+
+
+def _requirements(runtime: Runtime) -> dict[str, str]:
+    lines = requirements_file(runtime).read_text().splitlines()
+    return dict(line.split("==") for line in lines if "==" in line and not line.startswith("#"))
+
+
+def _find_python(runtime: Runtime) -> Path:
+    for candidate in _candidates(str(runtime.python)):
+        try:
+            return _check_python(candidate, runtime)
+        except SpuBenchError:
+            continue
+    raise SpuBenchError(
+        f"There is no Python {runtime.python} here, which SPU {runtime.version} needs.",
+        f"`uv python install {runtime.python}` or `pyenv install {runtime.python}`, then {runtime.install_command}; "
+        "or build its image with docker/build --runtime and use --executor docker.",
+        "environment",
+    )
+
+
+def _candidates(version: str) -> Iterator[Path]:
+    if found := shutil.which(f"python{version}"):
+        yield Path(found)
+    yield from sorted(
+        (Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions").glob(
+            f"{version}.*/bin/python{version}"
+        )
+    )
+    if uv := shutil.which("uv"):
+        done = subprocess.run([uv, "python", "find", version], capture_output=True, text=True)
+        if done.returncode == 0:
+            yield Path(done.stdout.strip())
+
+
+def _check_python(python: Path, runtime: Runtime) -> Path:
+    try:
+        done = subprocess.run(
+            [python, "-c", "import sys, venv, ensurepip; print('%d.%d' % sys.version_info[:2])"],
+            capture_output=True,
+            text=True,
+            env=clean_environment(),
+        )
+        said = done.stdout.strip()
+    except OSError as error:
+        said = str(error.strerror)
+    if said != runtime.python:
+        raise SpuBenchError(
+            f"{python} is no Python {runtime.python} with venv and pip ({said or 'it cannot run'}).",
+            f"give the path of one: {runtime.install_command} --python PATH.",
+            "environment",
+        )
+    return python
+
+
+def _run(command: list[str | Path]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, env=clean_environment())
+    if done.returncode:
+        said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        errors = [line for line in said if "rror" in line]
+        raise SpuBenchError(
+            f"The environment could not be made: {(errors or said or ['no word of it'])[-1].strip()}.",
+            "see that the package index is reachable and the disk is not full, then run it again.",
+            "environment",
+        )

@@ -1,0 +1,157 @@
+"""Being a party on SPU 0.3.1b0: this process checks what it is given, starts the old interpreter, and reads its report.
+
+The old party gets a directory with the few modules that it imports, and all it has to know in one JSON file.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from spu_bench import runtimes
+from spu_bench.errors import SpuBenchError
+from spu_bench.options import DEFAULT_RUNTIME
+from spu_bench.profile import Traffic
+from spu_bench.program import Program
+from spu_bench.record import Failure, Inference, PartyOutcome, write_whole
+from spu_bench.session import Session
+from spu_bench.spu03.profile import parse_profiles
+
+_SOURCES = ("__init__.py", "errors.py", "exchange.py", "spu03/__init__.py", "spu03/layout.py", "spu03/party.py")
+_RECEIVE_TIMEOUT_MS = 600_000  # one message of the larger models takes minutes over this link
+
+
+def run_party(
+    rank: int,
+    program: Program,
+    session: Session,
+    *,
+    source: Path | None = None,
+    output: Path | None = None,
+    outcome_path: Path | None = None,
+    interface: str | None = None,
+    link_counter: Path | None = None,
+) -> PartyOutcome:
+    """Be one party on SPU 0.3.1b0, as `spu_bench.party.run_party` on today's.
+
+    `link_counter` is a file in which a `relay` counts what this party sends and receives. Raises SpuBenchError.
+    """
+    runtime = runtimes.get("0.3.1b0")
+    outcome = PartyOutcome(rank=rank, role="client" if rank else "server")
+    with tempfile.TemporaryDirectory(prefix="spu-bench-") as name:
+        scratch = Path(name)
+        try:
+            report = _run(
+                runtime, scratch, _task(rank, program, session, source, output, interface, link_counter, scratch)
+            )
+            outcome = _read(outcome, report, (scratch / "log").read_text(errors="replace"), interface)
+            if outcome.failure is not None:
+                raise SpuBenchError(outcome.failure.problem, outcome.failure.fix, outcome.failure.reason)
+        except SpuBenchError as error:
+            outcome.failure = Failure(reason=error.reason, problem=error.problem, fix=error.fix)
+            raise
+        finally:
+            if outcome_path is not None:
+                write_whole(outcome_path, outcome.model_dump_json(indent=1))
+    return outcome
+
+
+def _task(
+    rank: int,
+    program: Program,
+    session: Session,
+    source: Path | None,
+    output: Path | None,
+    interface: str | None,
+    link_counter: Path | None,
+    scratch: Path,
+) -> dict[str, Any]:
+    """All that the old party has to know."""
+    if session.options.compiler:
+        raise SpuBenchError(
+            "SPU 0.3.1b0 has no compiler options.", "leave the table [compiler] out for this runtime.", "bad_input"
+        )
+    links = [[party.address, party.port if at == rank else party.seen_at] for at, party in enumerate(session.party)]
+    return {
+        "rank": rank,
+        "program": str(program.path),
+        "manifest": program.manifest.model_dump(mode="json", by_alias=True),
+        "source": str(source) if source else None,
+        "output": str(output) if output else None,
+        "report": str(scratch / "report.json"),
+        "interface": interface,
+        "link_counter": str(link_counter) if link_counter else None,
+        "link": links,
+        "exchange": [[party.address, party.port + 1] for party in session.party],
+        "digest": session.digest(),
+        "repeats": session.repeats,
+        "warmup": session.warmup,
+        "connect_timeout_s": session.connect_timeout_s,
+        "receive_timeout_ms": _RECEIVE_TIMEOUT_MS,
+        "runtime_config": {**DEFAULT_RUNTIME, **session.options.runtime, "protocol": session.protocol.upper()},
+        "link_fields": session.options.link,
+    }
+
+
+def _run(runtime: runtimes.Runtime, scratch: Path, task: dict[str, Any]) -> dict[str, Any]:
+    """Start the old party, wait for its end, and return what it reports."""
+    interpreter = runtimes.interpreter(runtime)
+    package = Path(__file__).resolve().parents[1]
+    for name in _SOURCES:
+        target = scratch / "code" / "spu_bench" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(package / name, target)
+    (scratch / "task.json").write_text(json.dumps(task))
+    with open(scratch / "log", "wb") as log:
+        status = subprocess.Popen(
+            [interpreter, "-m", "spu_bench.spu03.party", str(scratch / "task.json")],
+            env={**runtimes.clean_environment(), "PYTHONPATH": str(scratch / "code")},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        ).wait()
+    try:
+        report: dict[str, Any] = json.loads((scratch / "report.json").read_text())
+    except (OSError, ValueError):
+        if status < 0:
+            os.kill(os.getpid(), -status)  # the run knows what to make of a party that a signal ended
+        lines = (scratch / "log").read_text(errors="replace").strip().splitlines()
+        print("\n".join(lines[-20:]), file=sys.stderr)
+        raise SpuBenchError(
+            f"The party on SPU {runtime.version} ended with status {status}: {lines[-1] if lines else 'no word of it'}",
+            "see the lines before this one.",
+            "failed",
+        ) from None
+    return report
+
+
+def _read(outcome: PartyOutcome, report: dict[str, Any], log: str, interface: str | None) -> PartyOutcome:
+    inferences = [
+        Inference(
+            **dict(zip(("input_s", "run_s", "reveal_s"), each["times"])),
+            cpu_s=each["cpu_s"],
+            link=Traffic(**dict(zip(Traffic.model_fields, each["link"]))) if each["link"] else None,
+            interface_sent_bytes=each["interface"][0] if interface else None,
+            interface_received_bytes=each["interface"][1] if interface else None,
+        )
+        for each in report.pop("inferences", [])
+    ]
+    profiles = parse_profiles(log.splitlines())
+    counted = bool(inferences) and inferences[-1].link is not None
+    return PartyOutcome.model_validate(
+        {
+            **outcome.model_dump(),
+            **report,
+            "versions": {**report.get("versions", {}), "spu_bench": importlib.metadata.version("spu_bench")},
+            "inferences": inferences,
+            "operations": profiles[-1] if profiles else [],
+            "traffic_counted_by": "relay" if counted else None,
+        }
+    )

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from spu_bench import Options
+from spu_bench import Network, Options
 
 SCALES = ("smoke", "reduced", "paper")
 """How much an experiment takes: minutes, an hour, the paper's own sizes."""
@@ -41,15 +41,15 @@ class ModelSpec(_Value):
 class Cell(_Value):
     """One measurement: a model, a protocol, a link, how often, and the smallest scale at which it is run.
 
-    `images` is the number of real test images that go through (0: the Program's own sample), `timeout_s` the limit of
-    the whole cell.
+    `network` is a preset's name, or a link of the cell's own. `images` is the number of real test images that go
+    through (0: the Program's own sample), `timeout_s` the limit of the whole cell.
     """
 
     experiment: str
     name: str
     model: ModelSpec
     protocol: str = "semi2k"
-    network: str = "loopback"
+    network: str | Network = "loopback"
     executor: str = "auto"
     runtime: str = "0.9.5"
     options: Options = Options()
@@ -62,7 +62,12 @@ class Cell(_Value):
     @property
     def id(self) -> str:
         """The name under which pytest and the report show the cell."""
-        return f"{self.name}-{self.protocol}-{self.network}-{self.executor}"
+        return f"{self.name}-{self.protocol}-{self.network_name}-{self.executor}"
+
+    @property
+    def network_name(self) -> str:
+        """The name of the link."""
+        return self.network if isinstance(self.network, str) else self.network.name
 
     def fingerprint(self) -> str:
         """SHA-256 of every field, the same in every process."""

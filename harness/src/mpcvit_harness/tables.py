@@ -96,7 +96,7 @@ def links(measured: list[Measured], page: Path) -> str:
         )
         rows.append(
             (
-                m.cell.network,
+                m.cell.network_name,
                 str(m.record.executor.get("executor", "")),
                 str(m.record.executor.get("shaper", "")),
                 probed,
@@ -123,7 +123,7 @@ def shaper_cost(measured: list[Measured], page: Path) -> str:
         probes = [*m.record.link_before, *m.record.link_after]
         rows.append(
             (
-                f"`{m.cell.network}`",
+                f"`{m.cell.network_name}`",
                 str(m.record.executor["executor"]),
                 f"{max(p.rtt_ms for p in probes):.3f} ({max(p.rtt_p99_ms for p in probes):.3f})",
                 f"{busier['cpu_share_peak']:.0%}",
@@ -141,7 +141,7 @@ def variants(measured: list[Measured], page: Path) -> str:
     by_name: dict[str, dict[str, Measured]] = {}
     for m in measured:
         if m.cell.experiment == "variants":
-            by_name.setdefault(m.cell.name, {})[m.cell.network] = m
+            by_name.setdefault(m.cell.name, {})[m.cell.network_name] = m
     rows = []
     for name, of in by_name.items():
         if not {"wan", "lan"} <= of.keys():

@@ -1,0 +1,40 @@
+"""How often the old local truncation returns garbage: many inferences of one image, each with fresh shares.
+
+SPU 0.3.1b0 truncates each share for itself (SecureML), without a message. The result is wrong by a huge value
+whenever the shares wrap around the ring where they should not: for |x| < 2^l, after a product in the ring of 2^64, with
+a chance of about 2^(l - 63) a value. The paper does not say that it was seen. Here, logits further than 1 from
+plaintext are counted, of the CIFAR-10 and the Tiny-ImageNet model, with random weights.
+
+Expected: none of 300 at CIFAR's size, several of 20 at Tiny's. On loopback, since truncation does not depend on the
+link: 15 minutes for CIFAR, 15 for Tiny.
+    pytest harness/experiments/paper_truncation.py --executor loopback --scale paper --results results
+"""
+
+from __future__ import annotations
+
+from mpcvit_harness.cells import Cell
+from mpcvit_harness.paper import CIFAR10, RUNTIME, TINY
+from spu_bench import RunRecord
+
+CELLS = [
+    Cell(
+        experiment="paper_truncation",
+        name=f"{data.name}-{attention}",
+        model=data.model(attention),
+        runtime=RUNTIME,
+        warmup=0,
+        repeats=repeats,
+        timeout_s=3600,
+        scale="paper",
+    )
+    for data, attention, repeats in (
+        (CIFAR10, "scale", 300),
+        (CIFAR10, "softmax", 100),
+        (TINY, "scale", 20),
+    )
+]
+
+
+def test_every_inference_has_logits(cell: Cell, record: RunRecord) -> None:
+    """Right or wrong, all of them are in the record."""
+    assert record.logits is not None and len(record.logits) == cell.repeats

@@ -12,16 +12,15 @@ Expected: 3 inferences a cell of 58 to 59 s each, about 17 minutes.
 from __future__ import annotations
 
 from mpcvit_harness.cells import Cell
-from mpcvit_harness.paper import CIFAR10, cells, kept, placed_at_random, spread
+from mpcvit_harness.paper import CIFAR10, cells, kept, packed, placed_at_random, spread
 from spu_bench import RunRecord
 
 LAYERS, HEADS = CIFAR10.grid
 ON = kept(LAYERS, HEADS, 0.5)
-FRONT = spread(1, LAYERS * HEADS, ON)[0]
 
 PLANS = {
     "balanced": spread(LAYERS, HEADS, ON),
-    "front": tuple(FRONT[i : i + HEADS] for i in range(0, LAYERS * HEADS, HEADS)),
+    "front": packed(LAYERS, HEADS, ON),
     **{f"random_{seed}": placed_at_random(LAYERS, HEADS, 0.5, seed) for seed in (1, 2, 3)},
 }
 

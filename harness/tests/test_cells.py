@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from mpcvit_harness.cells import Cell, ModelSpec, canonical_sha256, select
-from spu_bench import Options
+from mpcvit_harness.cells import Cell, LinearGelu, ModelSpec, canonical_sha256, select
+from mpcvit_harness.store import all_records
+from spu_bench import Options, RunRecord
 
 words = st.text(alphabet="abcdefgh", min_size=1, max_size=6)
 models = st.builds(
@@ -28,6 +30,7 @@ models = st.builds(
     kernels=words,
     gelu=st.none() | words,
     batch=st.integers(1, 8),
+    linear_gelu=st.none() | st.builds(LinearGelu, keep=st.lists(st.text("01", max_size=2), max_size=2)),
 )
 cells = st.builds(
     Cell,
@@ -129,3 +132,11 @@ def test_two_cells_of_one_name_are_refused() -> None:
     same = [*some(1), Cell(experiment="e", name="n0", model=ModelSpec(config="d"))]
     with pytest.raises(ValueError, match="n0-semi2k-loopback"):
         select(same, scale="smoke", executor="auto")
+
+
+def test_a_committed_records_cell_has_its_fingerprint() -> None:
+    """A field that comes to a cell later leaves the cells that do not use it what they were."""
+    records = [r for _, r in all_records(Path(__file__).parents[2] / "results") if isinstance(r, RunRecord)]
+    assert records
+    for record in records:
+        assert Cell.model_validate(record.cell).fingerprint() == record.cell_fingerprint

@@ -9,7 +9,7 @@ import pytest
 
 from mpcvit_harness.cells import Cell, select
 from mpcvit_harness.models import prepare
-from mpcvit_harness.paper import BUDGETS, CIFAR10, TINY, DataSet, kept, spread
+from mpcvit_harness.paper import BUDGETS, CIFAR10, TINY, DataSet, kept, packed, spread
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 PAPER = sorted(path.stem for path in EXPERIMENTS.glob("paper_*.py"))
@@ -32,6 +32,8 @@ def test_budgets_keep_as_many_heads_as_the_original(data: DataSet, counts: list[
     for count in counts:
         rows = [sum(row) for row in spread(*data.grid, count)]
         assert sum(rows) == count and max(rows) - min(rows) <= 1
+        full = [sum(row) for row in packed(*data.grid, count)]
+        assert sum(full) == count and sum(0 < on < data.grid[1] for on in full) <= 1
 
 
 def test_placements_keep_the_same_number_of_heads() -> None:
@@ -56,3 +58,12 @@ def test_a_cells_model_exports(name: str, tmp_path: Path) -> None:
     made_by = prepare(cell, tmp_path, tmp_path).program.manifest.made_by
     assert made_by["kernels"] == "paper" and made_by["gelu"] == cell.model.gelu
     assert made_by["config"]["heads"] == cell.model.overrides.get("heads", 4)
+
+
+@pytest.mark.parametrize(("level", "kept_gelu"), [("token", 341), ("layer", 5)])
+def test_mpcvit_plus_keeps_three_quarters_of_gelu(level: str, kept_gelu: int, tmp_path: Path) -> None:
+    """The exported plan has them, and fusion where the cell asks for it."""
+    (cell,) = [cell for cell in cells_of("paper_plus") if cell.name == f"cifar10-{level}_0.3"]
+    made_by = prepare(cell, tmp_path, tmp_path).program.manifest.made_by
+    assert sum(sum(layer["on"]) for layer in made_by["plan"]["gelu"]) == kept_gelu
+    assert made_by["fuse"] is (level == "layer") and made_by["plan"]["post_relu"]

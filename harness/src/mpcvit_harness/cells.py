@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from spu_bench import Network, Options
 
@@ -19,12 +19,22 @@ class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class LinearGelu(_Value):
+    """MPCViT+'s part of a plan: where GeLU stays, a string of 0 and 1 a layer.
+
+    One character stands for the whole layer, otherwise there is one a token. `fuse` is as for `vit_models.fuse_params`.
+    """
+
+    keep: tuple[str, ...]
+    fuse: bool | Literal["all", "layers"] = False
+
+
 class ModelSpec(_Value):
     """The model of a cell, as `vit_models` names its parts.
 
     `overrides` replaces fields of the named configuration. `weights` is "random:SEED" or "checkpoint:NAME" (a folder
     that `mpc-search` wrote; it then also fixes config, attention, plan and gelu). `heads` is the head-level plan of a
-    mix: 1 for ReLU-Softmax, 0 for Scale, a row a layer.
+    mix: 1 for ReLU-Softmax, 0 for Scale, a row a layer. `linear_gelu` makes it an MPCViT+.
     """
 
     config: str
@@ -36,6 +46,13 @@ class ModelSpec(_Value):
     kernels: str = "plain"
     gelu: str | None = None
     batch: int = 1
+    linear_gelu: LinearGelu | None = None
+
+    @model_serializer(mode="wrap")
+    def _leave_out_what_came_later(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # a cell without it keeps the fingerprint, and so the record, that it had before the field was there
+        values: dict[str, Any] = handler(self)
+        return {name: value for name, value in values.items() if name != "linear_gelu" or value is not None}
 
 
 class Cell(_Value):

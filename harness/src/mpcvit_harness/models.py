@@ -37,6 +37,7 @@ def prepare(cell: Cell, directory: Path, checkpoints: Path) -> Prepared:
         kernels=spec.kernels,
         gelu=model.gelu,
         batch=spec.batch,
+        fuse=spec.linear_gelu.fuse if spec.linear_gelu else False,
     )
     program = load_program(exported.save(directory / "program"))
     if not cell.images:
@@ -54,6 +55,14 @@ def _model(spec: ModelSpec, checkpoints: Path) -> tuple[Model, dict[str, Any], d
     if kind != "random":
         raise ValueError(f"weights are random:SEED or checkpoint:NAME, not {spec.weights!r}")
     config = get_config(spec.config, num_classes=spec.num_classes, **spec.overrides)
-    plan = None if spec.heads is None else AttentionPlan.from_heads(spec.heads)
     gelu = spec.gelu or "exact"
-    return Model(config, spec.attention, plan, gelu), init(config, int(which), attention=spec.attention), None
+    return Model(config, spec.attention, _plan(spec), gelu), init(config, int(which), attention=spec.attention), None
+
+
+def _plan(spec: ModelSpec) -> AttentionPlan | None:
+    plan = None if spec.heads is None else AttentionPlan.from_heads(spec.heads)
+    if spec.linear_gelu is None:
+        return plan
+    keep = [[int(bit) for bit in layer] for layer in spec.linear_gelu.keep]
+    whole_layers = all(len(layer) == 1 for layer in keep)
+    return (plan or AttentionPlan()).with_gelu([layer[0] for layer in keep] if whole_layers else keep)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mpcvit_harness.cells import Cell, ModelSpec
+from mpcvit_harness.cells import Cell, LinearGelu, ModelSpec
 from vit_models import AttentionPlan, get_config
 
 RUNTIME = "0.3.1b0"
@@ -51,6 +51,17 @@ class DataSet:
         """MPCViT at budget `mu`, its ReLU-Softmax heads spread evenly."""
         return self.model("mix", heads=spread(*self.grid, kept(*self.grid, mu)), **more)
 
+    def mpcvit_plus(self, mu: float, level: Literal["token", "layer"], share: float, fuse: bool) -> ModelSpec:
+        """MPCViT+ at budget `mu` with GeLU on `share` of all tokens of all layers, or on `share` of the layers.
+
+        The published plans are lost; one paper that quotes them says 75 %. Which tokens stay changes no cost.
+        """
+        layers = get_config(self.config).layers
+        units = get_config(self.config).tokens if level == "token" else 1
+        rows = spread(layers, units, round(share * layers * units))
+        keep = tuple("".join(map(str, row)) for row in rows)
+        return self.mpcvit(mu, linear_gelu=LinearGelu(keep=keep, fuse=fuse))
+
 
 CIFAR10 = DataSet("cifar10", "vit_7_4_32", 10, (1, 2, 3))
 CIFAR100 = DataSet("cifar100", "vit_7_4_32", 100, (1, 2, 3))
@@ -69,6 +80,12 @@ def spread(layers: int, heads: int, on: int) -> Heads:
     """`on` heads over `layers` as evenly as it goes, the first ones of each layer."""
     counts = [on * (i + 1) // layers - on * i // layers for i in range(layers)]
     return tuple(tuple(1 if head < count else 0 for head in range(heads)) for count in counts)
+
+
+def packed(layers: int, heads: int, on: int) -> Heads:
+    """`on` heads in as few layers as hold them, from the first layer on."""
+    flat = spread(1, layers * heads, on)[0]
+    return tuple(flat[i : i + heads] for i in range(0, layers * heads, heads))
 
 
 def placed_at_random(layers: int, heads: int, mu: float, seed: int) -> Heads:

@@ -1,0 +1,44 @@
+"""The same models with the heads of a layer in one batched call: what is left of the paper's budget axis?
+
+Not a table of the paper. Its latency is linear in the number of ReLU-Softmax heads because its heads run one after
+another. A port that batches the heads of one kind, as any library's attention does, pays for the layer: one
+ReLU-Softmax head then costs what four cost. `heads_1` to `heads_4` have that many in every layer, `main-` are the rows
+of `paper_cifar10`, `packed-` their budgets with the heads packed into as few layers as hold them, which under
+batching, unlike under the paper's loop, is another price for the same mu.
+
+Expected: 3 inferences a cell, shorter than those of `paper_cifar10`; about 40 minutes.
+    pytest harness/experiments/paper_batched.py --executor netns --scale paper --results results
+"""
+
+from __future__ import annotations
+
+from mpcvit_harness.cells import Cell, ModelSpec
+from mpcvit_harness.paper import BUDGETS, CIFAR10, cells, kept, main_rows, packed, spread
+from spu_bench import RunRecord
+
+LAYERS, HEADS = CIFAR10.grid
+
+MODELS: dict[str, ModelSpec] = {
+    **main_rows(CIFAR10),
+    **{
+        f"heads_{heads}": CIFAR10.model("mix", heads=spread(LAYERS, HEADS, LAYERS * heads))
+        for heads in range(1, HEADS + 1)
+    },
+    **{
+        f"packed-mpcvit_{mu}": CIFAR10.model("mix", heads=packed(LAYERS, HEADS, kept(LAYERS, HEADS, mu)))
+        for mu in BUDGETS
+    },
+}
+
+# `plain` with tanh GeLU is `paper` but for the loop over heads
+CELLS = cells(
+    "paper_batched",
+    {name: model.model_copy(update={"kernels": "plain"}) for name, model in MODELS.items()},
+    timeout_s=1800,
+)
+
+
+def test_measured_over_a_probed_link(cell: Cell, record: RunRecord) -> None:
+    """Every inference was timed, and the link was seen before and after it."""
+    assert len(record.samples_s) == cell.repeats
+    assert record.link_before and record.link_after

@@ -1,0 +1,48 @@
+"""Where the seconds of a ViT block go, under SEMI2K and under Cheetah; and those of Softmax.
+
+The paper (Figure 1, latency breakdown of a Transformer block; its numbers could not be read): Softmax and GeLU
+dominate under both protocols, and inside Softmax the maximum, the exponential and the reciprocal each matter. A cell is
+one block of the CIFAR-10 model between its patch embedding and its last linear map. What a function takes is the
+difference to the block without it: `softmax` - `scale` for Softmax, `softmax` - `no_gelu` for GeLU; `bare` has neither.
+Inside Softmax the operations of the runtime's own profile are apart: `reduce` (the maximum with its comparisons; sums
+are local), `exponential`, `divide` (in this block all divisions are Softmax's).
+
+Expected: 3 inferences a cell of 6 to 17 s under SEMI2K, 1 of a minute or two under Cheetah; about 15 minutes.
+    pytest harness/experiments/paper_breakdown.py --executor netns --scale paper --results results
+"""
+
+from __future__ import annotations
+
+from mpcvit_harness.cells import Cell
+from mpcvit_harness.paper import CIFAR10, cells
+from spu_bench import RunRecord
+
+ONE_BLOCK = {"overrides": {"layers": 1}}
+
+BLOCKS = {
+    "softmax": CIFAR10.model("softmax", **ONE_BLOCK),
+    "relu_softmax": CIFAR10.model("relu_softmax", **ONE_BLOCK),
+    "scale": CIFAR10.model("scale", **ONE_BLOCK),
+    "no_gelu": CIFAR10.model("softmax", gelu="identity", **ONE_BLOCK),
+    "bare": CIFAR10.model("scale", gelu="identity", **ONE_BLOCK),
+}
+
+CELLS = [
+    *cells("paper_breakdown", BLOCKS, timeout_s=900),
+    *cells(
+        "paper_breakdown",
+        {f"cheetah-{name}": model for name, model in BLOCKS.items()},
+        repeats=lambda name: 1,
+        protocol="cheetah",
+        timeout_s=1800,
+    ),
+]
+
+
+def test_the_profile_separates_the_functions(cell: Cell, record: RunRecord) -> None:
+    """A block with Softmax exponentiates, divides and compares in its reductions; one without does not divide."""
+    calls = {operation.name: operation.calls for operation in record.parties[0].operations}
+    heads = CIFAR10.grid[1]
+    assert calls.get("pphlo.exponential", 0) == (heads if cell.model.attention == "softmax" else 0)
+    assert calls.get("pphlo.divide", 0) == (0 if cell.model.attention == "scale" else heads)
+    assert calls.get("pphlo.tanh", 0) == (1 if cell.model.gelu == "tanh" else 0)

@@ -140,6 +140,11 @@ def readings(data: DataSet) -> dict[str, ModelSpec]:
     }
 
 
+def main_thrice(name: str) -> int:
+    """Inferences of a cell: three of the main table's rows, one of all others."""
+    return 3 if name.startswith("main-") else 1
+
+
 def cells(
     experiment: str, models: dict[str, ModelSpec], repeats: Callable[[str], int] = lambda name: 3, **more: Any
 ) -> list[Cell]:

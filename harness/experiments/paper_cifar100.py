@@ -5,7 +5,8 @@ The paper (main results and Pareto figure on CIFAR-100; setting as in `paper_cif
 THE-X 53.24 s. Softmax (112.23 s), Linformer and fewer heads repeat CIFAR-10's figures, which cannot be measurements of
 their own. The model differs from CIFAR-10's by 90 outputs of its last linear map.
 
-Expected: 3 inferences a cell of `main`, 1 of `baseline`; 23 and 12 minutes, and half a minute a cell to start and probe.
+Expected: 3 inferences a cell of `main`, 1 of `baseline`: 23 and 12 minutes, and half a minute a cell to start and to
+probe.
     pytest harness/experiments/paper_cifar100.py -k main --executor netns --scale paper --results results
     pytest harness/experiments/paper_cifar100.py --executor netns --scale paper --results results
 """

@@ -79,7 +79,7 @@ def first_inferences(measured: list[Measured], page: Path) -> str:
     ]
     head = ("model", "plaintext accuracy, test images", "protocol", "rounds (messages of a party)")
     more = ("MB sent by a party", "largest logit error", "same class, margin > 0.1", "same class, all", "")
-    return _markdown((*head, *more), rows)
+    return markdown((*head, *more), rows)
 
 
 def links(measured: list[Measured], page: Path) -> str:
@@ -109,7 +109,7 @@ def links(measured: list[Measured], page: Path) -> str:
             )
         )
     head = ("network", "executor", "shaper", "probed RTT, Mbit/s there, back", "seconds: median [range]", "n")
-    return _markdown((*head, "floor s", "measured / floor", "CPU s", ""), rows)
+    return markdown((*head, "floor s", "measured / floor", "CPU s", ""), rows)
 
 
 def shaper_cost(measured: list[Measured], page: Path) -> str:
@@ -133,7 +133,7 @@ def shaper_cost(measured: list[Measured], page: Path) -> str:
             )
         )
     head = ("network", "executor", "RTT ms: median (p99)", "share, busiest half second", "share, whole run")
-    return _markdown((*head, "late us: p50, p99", ""), rows)
+    return markdown((*head, "late us: p50, p99", ""), rows)
 
 
 def variants(measured: list[Measured], page: Path) -> str:
@@ -174,7 +174,7 @@ def variants(measured: list[Measured], page: Path) -> str:
         "s over lan",
         "s over wan",
     )
-    return _markdown((*head, "largest logit error", ""), rows)
+    return markdown((*head, "largest logit error", ""), rows)
 
 
 TABLES: dict[str, Callable[[list[Measured], Path], str]] = {
@@ -223,6 +223,7 @@ def _filled(text: str, measured: list[Measured], page: Path) -> str:
     return _MARKERS.sub(fill, text)
 
 
-def _markdown(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+def markdown(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """A Markdown table."""
     lines = [head, ("---",) * len(head), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

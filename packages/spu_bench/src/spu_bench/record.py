@@ -113,7 +113,8 @@ class Accuracy(_Strict):
     """Logits under MPC against those in plaintext.
 
     Of `inputs` in all, `top1_equal` got the same class; `clear` are those whose two largest plaintext logits are more
-    than CLEAR_MARGIN apart, `clear_equal` those of them with the same class. `max_abs_error` is over all logits.
+    than CLEAR_MARGIN apart, `clear_equal` those of them with the same class. `max_abs_error` is over all logits,
+    `errors` the largest of each inference (None in records from before it was kept).
     """
 
     inputs: int
@@ -121,6 +122,7 @@ class Accuracy(_Strict):
     top1_equal: int
     clear: int
     clear_equal: int
+    errors: list[float] | None = None
 
 
 CLEAR_MARGIN = 0.1

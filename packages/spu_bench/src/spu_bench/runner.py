@@ -179,10 +179,12 @@ def accuracy(logits: Array, expected: Array) -> Accuracy:
     equal = logits.argmax(-1) == expected.argmax(-1)
     largest = np.sort(expected, axis=-1)
     clear = largest[..., -1] - largest[..., -2] > CLEAR_MARGIN
+    errors = np.abs(logits.astype(np.float64) - expected).reshape(len(logits), -1).max(axis=-1)
     return Accuracy(
         inputs=len(logits),
-        max_abs_error=float(np.abs(logits.astype(np.float64) - expected).max()),
+        max_abs_error=float(errors.max()),
         top1_equal=int(equal.sum()),
         clear=int(clear.sum()),
         clear_equal=int((equal & clear).sum()),
+        errors=errors.tolist(),
     )

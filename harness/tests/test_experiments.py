@@ -11,9 +11,9 @@ import pytest
 from mpc_search import Model, save_checkpoint
 from mpcvit_harness.cells import Cell, ModelSpec
 from mpcvit_harness.cli import app
+from mpcvit_harness.pages import stale, write
 from mpcvit_harness.report import build
 from mpcvit_harness.store import Store, all_records
-from mpcvit_harness.tables import stale, write
 from spu_bench import RunRecord
 from vit_models import AttentionPlan, ViTConfig, init
 

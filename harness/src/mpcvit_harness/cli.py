@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mpcvit_harness import tables
+from mpcvit_harness.pages import stale, write
 from mpcvit_harness.report import build
 
 app = typer.Typer(help="The report of the reproduction.", no_args_is_help=True, pretty_exceptions_enable=False)
@@ -46,7 +46,7 @@ def tables_command(
 
     Example: mpcvit-report tables --results results
     """
-    for page in tables.write(root, results):
+    for page in write(root, results):
         print(f"wrote the tables of {page}")
 
 
@@ -59,7 +59,7 @@ def check_command(
 
     Example: mpcvit-report check --results results
     """
-    if pages := tables.stale(root, results):
+    if pages := stale(root, results):
         names = ", ".join(map(str, pages))
         print(f"error: the tables of {names} are not those of the records. Fix: mpcvit-report tables", file=sys.stderr)
         raise typer.Exit(1)

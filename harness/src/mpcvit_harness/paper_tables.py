@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from mpcvit_harness.paper import BUDGETS
@@ -151,3 +151,13 @@ def plus(measured: list[Measured], page: Path) -> str:
         rows.append((data, form.replace("_", ", "), mu, m.seconds, saved, *traffic(m), m.link(page)))
     head = ("data set", "form", "mu", "seconds", "against MPCViT, s", "messages", "MB sent by a party", "")
     return markdown(head, rows)
+
+
+TABLES: dict[str, Callable[[list[Measured], Path], str]] = {
+    "paper_assumptions": assumptions,
+    "paper_truncation": truncation,
+    "paper_placements": placements,
+    "paper_batched": batched,
+    "paper_breakdown": breakdown,
+    "paper_plus": plus,
+}

@@ -19,7 +19,7 @@ from mpcvit_harness.cells import Cell
 from mpcvit_harness.paper import TINY, baselines, cells, main_rows, readings
 from spu_bench import RunRecord
 
-UNDER_3_MINUTES = ("main-scale", "reading-scale-linear")
+UNDER_3_MINUTES = ("main-scale",)
 
 CELLS = cells(
     "paper_tiny",

@@ -129,7 +129,10 @@ def baselines(data: DataSet) -> dict[str, ModelSpec]:
 
 
 def readings(data: DataSet) -> dict[str, ModelSpec]:
-    """Other readings of the baselines, for the rows that the first one does not answer."""
+    """Other readings of rows that the first one may not answer.
+
+    A model of ScaleAttn alone needs no loop over heads, which selects between two kinds: `batched` is without it.
+    """
     return {
         "reading-mpcformer-c0": data.model("two_quad_c0", gelu="quad"),
         "reading-mpcformer-gelu": data.model("two_quad"),
@@ -137,6 +140,8 @@ def readings(data: DataSet) -> dict[str, ModelSpec]:
         "reading-thex-gelu": data.model("the_x"),
         "reading-softmax_scale-half": data.model("softmax_scale", heads=spread(*data.grid, kept(*data.grid, 0.5))),
         "reading-scale-linear": data.model("scale_linear"),
+        "reading-scale-batched": data.model("scale").model_copy(update={"kernels": "plain"}),
+        "reading-scale-linear-batched": data.model("scale_linear").model_copy(update={"kernels": "plain"}),
     }
 
 

@@ -181,6 +181,9 @@ def test_a_table_changed_by_hand_is_found(tmp_path: Path) -> None:
     """`check` fails where a page says another number than its records, and `tables` mends it."""
     root = Path(__file__).parents[2]
     shutil.copytree(root / "results", tmp_path / "results")
+    (tmp_path / "harness").mkdir()
+    for name in ("claims.toml", "paper_results.csv"):
+        shutil.copy(root / "harness" / name, tmp_path / "harness")
     text = (root / "README.md").read_text()
     assert "| 1987 |" in text
     (tmp_path / "README.md").write_text(text.replace("| 1987 |", "| 987 |"))

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import pytest
+from experiment_files import EXPERIMENTS, cells_of
 
-from mpcvit_harness.cells import Cell, select
+from mpcvit_harness.cells import select
 from mpcvit_harness.models import prepare
 from mpcvit_harness.paper import BUDGETS, CIFAR10, TINY, DataSet, kept, packed, spread
 
-EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 PAPER = sorted(path.stem for path in EXPERIMENTS.glob("paper_*.py"))
-
-
-def cells_of(experiment: str) -> list[Cell]:
-    """The cells of an experiment's file."""
-    spec = importlib.util.spec_from_file_location(experiment, EXPERIMENTS / f"{experiment}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    cells: list[Cell] = module.CELLS
-    return cells
 
 
 @pytest.mark.parametrize(("data", "counts"), [(CIFAR10, [3, 9, 14, 20]), (TINY, [11, 33, 54, 76])])

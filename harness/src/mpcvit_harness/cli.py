@@ -1,4 +1,4 @@
-"""The command line: mpcvit-report build | tables | check."""
+"""The command line: mpcvit-report build | claims | tables | check."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ from typing import Annotated
 
 import typer
 
+from mpcvit_harness import claims_tables
+from mpcvit_harness.claims import CLAIMS, ClaimsError, load
+from mpcvit_harness.measured import counted
 from mpcvit_harness.pages import stale, write
 from mpcvit_harness.report import build
+from mpcvit_harness.verdicts import evaluate
 
 app = typer.Typer(help="The report of the reproduction.", no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -23,8 +27,11 @@ def _root() -> None:
 def build_command(
     results: Annotated[Path, typer.Option(help="Root of the store of records.")] = Path("results"),
     out: Annotated[Path, typer.Option(help="Where the report goes.")] = Path("report"),
+    claims: Annotated[
+        Path, typer.Option(help="The claims; a report without them where there is no such file.")
+    ] = CLAIMS,
 ) -> None:
-    """Write the report from every record below RESULTS.
+    """Write the report from every record below RESULTS, with the verdicts on CLAIMS.
 
     Example: mpcvit-report build --results results --out report
     """
@@ -34,7 +41,29 @@ def build_command(
             file=sys.stderr,
         )
         raise typer.Exit(2)
-    print(f"The report is {build(results, out)}")
+    print(f"The report is {build(results, out, claims if claims.exists() else None)}")
+
+
+@app.command("claims")
+def claims_command(
+    results: Annotated[Path, typer.Option(help="Root of the store of records.")] = Path("results"),
+    claims: Annotated[Path, typer.Option(help="The claims.")] = CLAIMS,
+    group: Annotated[str, typer.Option(help="Only the claims of this group (default: all, and their count).")] = "",
+) -> None:
+    """Print every claim of the paper beside what the records say.
+
+    Example: mpcvit-report claims --group headline
+    """
+    loaded = load(claims)
+    if group and group not in loaded.groups:
+        print(f"error: there is no group {group!r}. Fix: use one of {', '.join(loaded.groups)}", file=sys.stderr)
+        raise typer.Exit(2)
+    evaluations = evaluate(loaded, counted(Path(), results))
+    for name, title in loaded.groups.items():
+        if group in ("", name):
+            print(f"{title} ({name})\n\n{claims_tables.of_group(name, evaluations, Path('claims'))}")
+    if not group:
+        print(claims_tables.summary(loaded, evaluations), end="")
 
 
 @app.command("tables")
@@ -67,4 +96,8 @@ def check_command(
 
 def main() -> None:
     """Run the command line."""
-    app()
+    try:
+        app()
+    except ClaimsError as error:
+        print(f"error: {error}. Fix: correct the claims (docs/claims.md)", file=sys.stderr)
+        raise SystemExit(2) from None

@@ -3,57 +3,66 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
-from mpcvit_harness import paper_tables, tables
-from mpcvit_harness.cells import Cell
-from mpcvit_harness.store import LOCAL, all_records
-from mpcvit_harness.tables import Measured
-from spu_bench import RunRecord
+from mpcvit_harness import claims_tables, paper_tables, tables
+from mpcvit_harness.claims import CLAIMS, Claims, load
+from mpcvit_harness.measured import Measured, counted
+from mpcvit_harness.verdicts import Evaluation, evaluate
 from spu_bench.record import write_whole
 
-PAGES = ("README.md", "docs/models.md", "docs/networks.md", "docs/paper-division.md")
+PAGES = ("README.md", "docs/claims.md", "docs/models.md", "docs/networks.md", "docs/paper-division.md")
 """Pages that hold tables: `<!-- table NAME -->` ... `<!-- end of table -->`."""
 
-TABLES: dict[str, Callable[[list[Measured], Path], str]] = {**tables.TABLES, **paper_tables.TABLES}
+Table = Callable[[list[Measured], Path], str]
+
+TABLES: dict[str, Table] = {**tables.TABLES, **paper_tables.TABLES}
 
 _MARKERS = re.compile(r"(<!-- table (?P<name>\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 
 def write(root: Path, results: Path) -> list[Path]:
-    """Write every table into its page below `root`; returns the pages that changed."""
-    measured = list(_measured(root, results))
-    changed = []
-    for name in PAGES:
-        path = root / name
-        if path.exists() and (new := _filled(path.read_text(), measured, Path(name))) != path.read_text():
-            write_whole(path, new)
-            changed.append(path)
-    return changed
+    """Write every table into its page below `root`; returns the pages that changed. Raises ClaimsError."""
+    changed = _changed(root, results)
+    for path, text in changed.items():
+        write_whole(path, text)
+    return list(changed)
 
 
 def stale(root: Path, results: Path) -> list[Path]:
-    """The pages below `root` whose tables are not those of the records."""
-    measured = list(_measured(root, results))
-    pages = [(root / name, Path(name)) for name in PAGES]
-    return [
-        path for path, name in pages if path.exists() and _filled(path.read_text(), measured, name) != path.read_text()
-    ]
+    """The pages below `root` whose tables are not those of the records. Raises ClaimsError."""
+    return list(_changed(root, results))
 
 
-def _measured(root: Path, results: Path) -> Iterable[Measured]:
-    for path, record in all_records(results):
-        committed = path.relative_to(results).parts[0] != LOCAL
-        if committed and isinstance(record, RunRecord) and record.status == "ok" and record.cell is not None:
-            yield Measured(Cell.model_validate(record.cell), record, path.relative_to(root))
+def _changed(root: Path, results: Path) -> dict[Path, str]:
+    """Pages whose tables do not follow from the records, with the text that does."""
+    measured = list(counted(root, results))
+    claims = load(root / CLAIMS)
+    made = TABLES | _claims_tables(claims, evaluate(claims, measured))
+    pages = {root / name: Path(name) for name in PAGES if (root / name).exists()}
+    filled = {path: _filled(path.read_text(), made, measured, name) for path, name in pages.items()}
+    return {path: text for path, text in filled.items() if text != path.read_text()}
 
 
-def _filled(text: str, measured: list[Measured], page: Path) -> str:
+def _claims_tables(claims: Claims, evaluations: list[Evaluation]) -> dict[str, Table]:
+    """`claims` counts verdicts, `claims_GROUP` lists a group's claims, `tolerances` says how near is near."""
+
+    def lists(group: str) -> Table:
+        return lambda measured, page: claims_tables.of_group(group, evaluations, page)
+
+    return {
+        "claims": lambda measured, page: claims_tables.summary(claims, evaluations),
+        "tolerances": lambda measured, page: claims_tables.of_tolerances(claims),
+        **{f"claims_{group}": lists(group) for group in claims.groups},
+    }
+
+
+def _filled(text: str, made: dict[str, Table], measured: list[Measured], page: Path) -> str:
     def fill(match: re.Match[str]) -> str:
         name = match["name"]
-        if name not in TABLES:
-            raise ValueError(f"{page}: there is no table {name!r}, use one of {', '.join(TABLES)}")
-        return f"{match[1]}{TABLES[name](measured, page)}{match[3]}"
+        if name not in made:
+            raise ValueError(f"{page}: there is no table {name!r}, use one of {', '.join(made)}")
+        return f"{match[1]}{made[name](measured, page)}{match[3]}"
 
     return _MARKERS.sub(fill, text)

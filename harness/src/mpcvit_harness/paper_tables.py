@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from mpcvit_harness.measured import Measured
 from mpcvit_harness.paper import BUDGETS
-from mpcvit_harness.tables import Measured, markdown
+from mpcvit_harness.tables import markdown
 
 WRONG = 1.0
 """A logit further than this from plaintext is garbage: rounding moves one by thousandths."""

@@ -3,34 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
-from mpcvit_harness.cells import Cell
+from mpcvit_harness.measured import Measured
 from spu_bench import RunRecord
 from vit_models import describe, get_config
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A valid record, its cell, and its file relative to the root of the repository."""
-
-    cell: Cell
-    record: RunRecord
-    file: Path
-
-    def link(self, page: Path) -> str:
-        """The record's file as a link from `page`."""
-        up = "../" * (len(page.parts) - 1)
-        return f"[record]({up}{self.file.as_posix()})"
-
-    @property
-    def seconds(self) -> str:
-        """Median and range in seconds."""
-        stats = self.record.statistics
-        assert stats is not None
-        spread = "" if stats.n == 1 else f" [{stats.low:.2f}, {stats.high:.2f}]"
-        return f"{stats.median:.2f}{spread}"
 
 
 def plain_accuracy(record: RunRecord) -> str:

@@ -1,0 +1,48 @@
+"""Records that count: what tables and verdicts are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mpcvit_harness.cells import Cell
+from mpcvit_harness.store import LOCAL, all_records
+from spu_bench import RunRecord
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A valid record, its cell, and its file relative to the root of the repository."""
+
+    cell: Cell
+    record: RunRecord
+    file: Path
+
+    @property
+    def machine(self) -> str:
+        """The machine, by its folder in the store."""
+        return self.file.parts[-3]
+
+    def link(self, page: Path, text: str = "record") -> str:
+        """The record's file as a link from `page`."""
+        up = "../" * (len(page.parts) - 1)
+        return f"[{text}]({up}{self.file.as_posix()})"
+
+    @property
+    def seconds(self) -> str:
+        """Median and range in seconds."""
+        stats = self.record.statistics
+        assert stats is not None
+        spread = "" if stats.n == 1 else f" [{stats.low:.2f}, {stats.high:.2f}]"
+        return f"{stats.median:.2f}{spread}"
+
+
+def counted(root: Path, results: Path) -> Iterator[Measured]:
+    """Records below `results` that say something: valid, of committed code, and not this machine's own."""
+    for path, record in all_records(results):
+        committed = path.relative_to(results).parts[0] != LOCAL
+        if not committed or not isinstance(record, RunRecord) or record.status != "ok" or record.cell is None:
+            continue
+        if record.code.get("dirty") is False:
+            yield Measured(Cell.model_validate(record.cell), record, path.relative_to(root))

@@ -254,7 +254,7 @@ def test_a_pages_claims_follow_from_records(repository: Path) -> None:
     assert write(repository, repository / "results") == [page]
     assert stale(repository, repository / "results") == []
     (row,) = [line for line in page.read_text().splitlines() if "| cifar10: softmax_vit |" in line]
-    assert "| 112.23 s | 111.00 s | 1 | -1.1% | ± 4 %, ± 10 % | reproduced | [1](results/here/paper_cifar10/" in row
+    assert "| 112.23 s | 111.00 s | 1 | -1.1 % | ± 4 %, ± 10 % | reproduced | [1](results/here/paper_cifar10/" in row
     assert "not run: no valid record of paper_cifar10/main-scale" in page.read_text()
     page.write_text(page.read_text().replace("111.00 s", "112.00 s"))
     assert stale(repository, repository / "results") == [page]

@@ -24,7 +24,7 @@ def off(evaluation: Evaluation) -> str:
         return ""
     if evaluation.claim.tolerance.kind == "absolute":
         return f"{evaluation.difference:+.2f} {evaluation.claim.unit}"
-    return f"{evaluation.difference:+.1%}"
+    return f"{evaluation.difference * 100:+.1f} %"
 
 
 def limits(tolerance: Tolerance) -> str:

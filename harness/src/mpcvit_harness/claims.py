@@ -67,11 +67,12 @@ class Answer(_Strict):
 
 
 class Statement(_Strict):
-    """A claim made of several cells, or a list of such: `each` puts its words in place of {braces}.
+    """A claim made of several cells, or a family of such: `each` puts its words in place of {braces}.
 
-    `paper` (one number, or one an entry of `each`) is what the paper says; left out, it follows from the rows that
-    these cells answer. `x` goes with formulas that take it. `every_pair` makes a claim of each two of the cells.
-    `unit` is the formula's own where it is left out.
+    `each` is a list of axes, a family has a member for every choice of one entry an axis, the last varying fastest.
+    `paper` (one number, or one a member) is what the paper says; left out, it follows from the rows that these cells
+    answer, or those that `rows` names by the cells that answer them. `x` goes with formulas that take it, `every_pair`
+    makes a claim of each two of the cells, `unit` is the formula's own where it is left out.
     """
 
     id: str
@@ -79,8 +80,9 @@ class Statement(_Strict):
     group: str
     formula: str
     cells: list[str] = []
+    rows: list[str] = []
     x: list[list[float]] | None = None
-    each: list[dict[str, str]] = [{}]
+    each: list[list[dict[str, str]]] = []
     every_pair: bool = False
     paper: float | list[float] | None = None
     unit: str | None = None
@@ -88,11 +90,16 @@ class Statement(_Strict):
     tolerance: str
     not_run: str | None = None
 
+    @property
+    def members(self) -> list[dict[str, str]]:
+        """The words of every member of the family."""
+        return [{k: v for words in chosen for k, v in words.items()} for chosen in itertools.product(*self.each)]
+
     @model_validator(mode="after")
-    def _lists_are_as_long_as_each(self) -> Self:
+    def _lists_are_as_long_as_the_family(self) -> Self:
         for name, values in (("paper", self.paper), ("x", self.x)):
-            if isinstance(values, list) and len(values) != len(self.each):
-                raise ValueError(f"claim {self.id}: {name} has {len(values)} entries and each has {len(self.each)}")
+            if isinstance(values, list) and len(values) != len(self.members):
+                raise ValueError(f"claim {self.id}: {name} has {len(values)} entries for {len(self.members)} members")
         return self
 
 
@@ -109,11 +116,10 @@ class ClaimsFile(_Strict):
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:
         used = [by for answer in self.answer for by in answer.datasets.values()]
-        tolerances = {by.tolerance for by in used} | {statement.tolerance for statement in self.claim}
+        members = [(statement, words) for statement in self.claim for words in statement.members]
+        tolerances = {by.tolerance for by in used} | {s.tolerance.format(**words) for s, words in members}
+        groups = {by.group for by in used} | {s.group.format(**words) for s, words in members}
         formulas = {statement.formula for statement in self.claim}
-        groups = {by.group for by in used} | {
-            statement.group.format(**words) for statement in self.claim for words in statement.each
-        }
         for kind, names, known in (
             ("tolerance", tolerances, set(self.tolerance)),
             ("formula", formulas, set(FORMULAS)),
@@ -271,11 +277,12 @@ def _of_statements(file: ClaimsFile, answers: list[Claim]) -> Iterator[Claim]:
     said = {claim.quantities[0]: claim.paper for claim in answers if claim.quantities}
     for statement in file.claim:
         formula = FORMULAS[statement.formula]
-        for i, words in enumerate(statement.each):
+        for i, words in enumerate(statement.members):
             paper = statement.paper[i] if isinstance(statement.paper, list) else statement.paper
             x = tuple(statement.x[i]) if statement.x else ()
             filled = {**words, "paper": str(paper)}
             of_all = tuple(Quantity.parse(cell.format(**filled)) for cell in statement.cells)
+            rows = tuple(Quantity.parse(cell.format(**filled)) for cell in statement.rows)
             for quantities in itertools.combinations(of_all, 2) if statement.every_pair else [of_all]:
                 pair = [quantity.cell for quantity in quantities] if statement.every_pair else []
                 name = "-".join([statement.id.format(**filled), *pair])
@@ -288,9 +295,9 @@ def _of_statements(file: ClaimsFile, answers: list[Claim]) -> Iterator[Claim]:
                     formula=statement.formula,
                     quantities=quantities,
                     x=x,
-                    paper=_from_facts(name, formula, quantities, x, said) if paper is None else paper,
+                    paper=_from_facts(name, formula, rows or quantities, x, said) if paper is None else paper,
                     source=statement.source,
-                    tolerance=file.tolerance[statement.tolerance],
+                    tolerance=file.tolerance[statement.tolerance.format(**filled)],
                     not_run=statement.not_run,
                     unit=formula.unit if statement.unit is None else statement.unit,
                 )

@@ -138,6 +138,10 @@ def test_fields_of_a_record() -> None:
     assert Quantity.parse("e/c#sent_bytes").of(record) == max(record.sent_bytes)
     seconds = [o.seconds for party in record.parties for o in party.operations if o.name == "pphlo.exponential"]
     assert Quantity.parse("e/c#operations.pphlo.exponential").of(record) == max(seconds) > 0
+    for party in record.parties:
+        party.inferences[-1].link = None
+    with pytest.raises(ValueError, match="not counted"):
+        Quantity.parse("e/c#rounds").of(record)
     with pytest.raises(ValueError, match=r"statistics\.median"):
         Quantity.parse("e/c#samples")
 
@@ -169,9 +173,9 @@ def test_a_point_off_the_papers_line_is_found(claims: Claims, tmp_path: Path, pu
     for name, heads in (("scale", 0), ("mpcvit_0.1", 11), ("mpcvit_0.3", 33), ("relu_softmax", 108)):
         put("paper_tiny", f"main-{name}", 121.57 + (1128.39 - 121.57) * heads / 108)
     found = verdicts(claims, tmp_path)
-    assert found["line-paper_tiny-0.1"].verdict == "reproduced"
-    assert found["line-paper_tiny-0.3"].verdict == "not reproduced"
-    assert found["line-paper_tiny-0.3"].value == pytest.approx(1.0)
+    assert found["line-tiny_imagenet-0.1"].verdict == "reproduced"
+    assert found["line-tiny_imagenet-0.3"].verdict == "not reproduced"
+    assert found["line-tiny_imagenet-0.3"].value == pytest.approx(1.0)
 
 
 def test_what_does_not_count(claims: Claims, tmp_path: Path, put: PutRecord) -> None:

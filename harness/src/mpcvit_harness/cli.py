@@ -58,7 +58,7 @@ def claims_command(
     if group and group not in loaded.groups:
         print(f"error: there is no group {group!r}. Fix: use one of {', '.join(loaded.groups)}", file=sys.stderr)
         raise typer.Exit(2)
-    evaluations = evaluate(loaded, counted(Path(), results))
+    evaluations = evaluate(loaded, counted(results.parent, results))
     for name, title in loaded.groups.items():
         if group in ("", name):
             print(f"{title} ({name})\n\n{claims_tables.of_group(name, evaluations, Path('claims'))}")

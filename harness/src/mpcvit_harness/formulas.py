@@ -51,11 +51,21 @@ def _median(record: RunRecord) -> float:
     return record.statistics.median
 
 
-_FIELDS: dict[str, Callable[[RunRecord], float]] = {
-    MEDIAN: _median,
-    "rounds": lambda record: float(record.rounds),
-    "sent_bytes": lambda record: float(max(record.sent_bytes)),
-}
+def _rounds(record: RunRecord) -> float:
+    return float(_with_counts(record).rounds)
+
+
+def _sent_bytes(record: RunRecord) -> float:
+    return float(max(_with_counts(record).sent_bytes))
+
+
+def _with_counts(record: RunRecord) -> RunRecord:
+    if any(party.inferences[-1].link is None for party in record.parties):
+        raise ValueError("the record's traffic was not counted")
+    return record
+
+
+_FIELDS: dict[str, Callable[[RunRecord], float]] = {MEDIAN: _median, "rounds": _rounds, "sent_bytes": _sent_bytes}
 
 Values = Sequence[float]
 

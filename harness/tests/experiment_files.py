@@ -1,13 +1,19 @@
-"""The experiments' files as modules: they are no package."""
+"""What several tests take from the repository: its experiments as modules, which are no package, and a record."""
 
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 
 from mpcvit_harness.cells import Cell
 
-EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+ROOT = Path(__file__).parents[2]
+EXPERIMENTS = ROOT / "harness" / "experiments"
+ANY_RECORD = next((ROOT / "results").glob("*/links/*wan-netns*.json"))
+
+PutRecord = Callable[..., None]
+"""What the fixture `put` gives."""
 
 
 def cells_of(experiment: str) -> list[Cell]:

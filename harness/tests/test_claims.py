@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from experiment_files import EXPERIMENTS, cells_of
+from experiment_files import ANY_RECORD, EXPERIMENTS, ROOT, PutRecord, cells_of
 
-from mpcvit_harness.cells import Cell, ModelSpec
 from mpcvit_harness.claims import CLAIMS, Claims, ClaimsError, Tolerance, claims_json_schema, load
 from mpcvit_harness.cli import app, main
 from mpcvit_harness.formulas import FORMULAS, MEDIAN, Quantity
 from mpcvit_harness.measured import counted
 from mpcvit_harness.pages import stale, write
 from mpcvit_harness.report import build
-from mpcvit_harness.store import LOCAL, Store
+from mpcvit_harness.store import LOCAL
 from mpcvit_harness.verdicts import Evaluation, evaluate, judge
 from spu_bench import RunRecord
-from spu_bench.record import summarize
-
-ROOT = Path(__file__).parents[2]
-ANY_RECORD = next((ROOT / "results").glob("*/links/*wan-netns*.json"))
 
 
 @pytest.fixture(scope="module")
@@ -66,23 +60,6 @@ def test_the_schema_in_the_docs_is_this_one() -> None:
 
 
 # -- verdicts -------------------------------------------------------------------------------------------------------
-
-PutRecord = Callable[..., None]
-
-
-@pytest.fixture
-def put(tmp_path: Path) -> PutRecord:
-    """Stores a record of a cell that took so many seconds, below `tmp_path`/results."""
-
-    def put_record(experiment: str, name: str, *seconds: float, machine: str = "here", **changes: Any) -> None:
-        record = RunRecord.load(ANY_RECORD)
-        record.samples_s = list(seconds)
-        record.statistics = summarize(list(seconds))
-        record.code = {**record.code, "dirty": False}
-        cell = Cell(experiment=experiment, name=name, model=ModelSpec(config="any"))
-        Store(tmp_path / "results", machine).save(cell, record.model_copy(update=changes))
-
-    return put_record
 
 
 def verdicts(claims: Claims, root: Path) -> dict[str, Evaluation]:
@@ -240,17 +217,6 @@ def test_wrong_claims_are_refused(old: str, new: str, problem: str, tmp_path: Pa
 
 
 # -- where they are shown -------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def repository(tmp_path: Path, put: PutRecord) -> Path:
-    """A repository with one measured row and a page that shows it."""
-    (tmp_path / "harness").mkdir()
-    for name in ("claims.toml", "paper_results.csv"):
-        (tmp_path / "harness" / name).write_text((ROOT / "harness" / name).read_text())
-    put("paper_cifar10", "main-softmax", 111.0)
-    (tmp_path / "README.md").write_text("<!-- table claims_cifar10 -->\n<!-- end of table -->\n")
-    return tmp_path
 
 
 def test_a_pages_claims_follow_from_records(repository: Path) -> None:

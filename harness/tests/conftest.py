@@ -1,0 +1,40 @@
+"""Stores and repositories of made-up records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from experiment_files import ANY_RECORD, ROOT, PutRecord
+
+from mpcvit_harness.cells import Cell, ModelSpec
+from mpcvit_harness.store import Store
+from spu_bench import RunRecord
+from spu_bench.record import summarize
+
+
+@pytest.fixture
+def put(tmp_path: Path) -> PutRecord:
+    """Stores a record of a cell that took so many seconds, below `tmp_path`/results."""
+
+    def put_record(experiment: str, name: str, *seconds: float, machine: str = "here", **changes: Any) -> None:
+        record = RunRecord.load(ANY_RECORD)
+        record.samples_s = list(seconds)
+        record.statistics = summarize(list(seconds))
+        record.code = {**record.code, "dirty": False}
+        cell = Cell(experiment=experiment, name=name, model=ModelSpec(config="any"))
+        Store(tmp_path / "results", machine).save(cell, record.model_copy(update=changes))
+
+    return put_record
+
+
+@pytest.fixture
+def repository(tmp_path: Path, put: PutRecord) -> Path:
+    """A repository with one measured row and a page that shows it."""
+    (tmp_path / "harness").mkdir()
+    for name in ("claims.toml", "paper_results.csv"):
+        (tmp_path / "harness" / name).write_text((ROOT / "harness" / name).read_text())
+    put("paper_cifar10", "main-softmax", 111.0)
+    (tmp_path / "README.md").write_text("<!-- table claims_cifar10 -->\n<!-- end of table -->\n")
+    return tmp_path

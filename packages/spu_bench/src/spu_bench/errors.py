@@ -28,3 +28,12 @@ REASONS = {
     "link": "the probed link is not the link that was asked for",
     "failed": "anything else",
 }
+
+
+def killed(who: str, number: int) -> SpuBenchError:
+    """The failure of `who`, a process that a signal ended; by 9 the kernel ends one for its memory."""
+    if number == 9:
+        return SpuBenchError(
+            f"{who} was killed by signal 9.", "give it more memory, or see the kernel's log.", "memory"
+        )
+    return SpuBenchError(f"{who} was killed by signal {number}.", "see the party's log (--keep-logs).", "failed")

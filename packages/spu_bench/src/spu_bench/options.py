@@ -47,7 +47,7 @@ class Options(BaseModel):
     def check(self, runtime: str = runtimes.NEWEST, protocol: str = "semi2k") -> None:
         """Build every configuration once, so that a wrong name or value is found before a party starts.
 
-        Another SPU than this environment's is asked by its own party; raises SpuBenchError.
+        Fields of another SPU than this environment's are known to its own party alone. Raises SpuBenchError.
         """
         known = runtimes.get(runtime)
         if protocol not in known.protocols:
@@ -57,6 +57,10 @@ class Options(BaseModel):
                 "bad_input",
             )
         if known.python is not None:
+            if self.compiler:
+                raise SpuBenchError(
+                    f"SPU {runtime} has no compiler options.", "leave the table [compiler] out.", "bad_input"
+                )
             return
         runtime_config(protocol, self)
         compiler_options(self)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import tomli_w
 
-from spu_bench.errors import SpuBenchError
+from spu_bench.errors import SpuBenchError, killed
 from spu_bench.executors.base import Host, PartyProcess
 from spu_bench.options import PROTOCOLS
 from spu_bench.party import CLIENT, SERVER
@@ -175,12 +175,7 @@ def _cause(
 
 def _died(rank: int, status: int, directory: Path) -> SpuBenchError:
     if status < 0 or status > 128:
-        number = -status if status < 0 else status - 128
-        return SpuBenchError(
-            f"Party {rank} was killed by signal {number}.",
-            "give it more memory, or see the kernel's log." if number == 9 else "see the party's log (--keep-logs).",
-            "memory" if number == 9 else "failed",
-        )
+        return killed(f"Party {rank}", -status if status < 0 else status - 128)
     last = next((line for line in reversed((directory / LOG).read_text(errors="replace").splitlines()) if line), "")
     return SpuBenchError(
         f"Party {rank} ended with status {status}: {last.strip()}", "see the party's log (--keep-logs).", "failed"

@@ -32,6 +32,8 @@ from spu_bench.session import Session
 
 SERVER, CLIENT = 0, 1
 ROLES = ("server", "client", "helper")
+HOLDERS: dict[Holder, int | None] = {"public": None, "server": SERVER, "client": CLIENT}
+"""Which rank holds what (None: every one)."""
 _VISIBILITY = {
     "server": libspu.Visibility.VIS_SECRET,
     "client": libspu.Visibility.VIS_SECRET,
@@ -48,12 +50,7 @@ class Party:
     """One party from its inputs to its outcome; `outcome` grows as the run goes on, and survives its failure."""
 
     def __init__(self, rank: int, program: Program, session: Session, *, interface: str | None = None) -> None:
-        if not 0 <= rank < len(session.party):
-            raise SpuBenchError(
-                f"There is no rank {rank} among {len(session.party)} parties.",
-                "give a rank of the link file.",
-                "bad_input",
-            )
+        session.check_rank(rank)
         self.rank = rank
         self.program = program
         self.session = session
@@ -88,12 +85,11 @@ class Party:
         return outputs
 
     def _own_inputs(self, source: Path | None) -> dict[Holder, dict[str, Array]]:
-        inputs: dict[Holder, dict[str, Array]] = {"public": self.program.arrays("public")}
-        if self.rank == SERVER:
-            inputs["server"] = self.program.arrays("server")
-        if self.rank == CLIENT:
-            inputs["client"] = self.program.arrays("client", source)
-        return inputs
+        return {
+            holder: self.program.arrays(holder, source if holder == "client" else None)
+            for holder, owner in HOLDERS.items()
+            if owner in (None, self.rank)
+        }
 
     def _compile(self) -> libspu.Executable:
         started = time.perf_counter()
@@ -286,7 +282,7 @@ def run_party(
     is lost, also in the middle of SPU's computation, the process itself ends with status 1 and one line on stderr.
     """
     party = Party(rank, program, session, interface=interface)
-    opened = _watch_opened_files()
+    opened = watch_opened_files()
     ending = threading.Lock()
 
     def finish(error: SpuBenchError | None) -> None:
@@ -358,7 +354,7 @@ def _unpack_shares(data: bytes) -> Shares:
     return shares
 
 
-def _watch_opened_files() -> set[str]:
+def watch_opened_files() -> set[str]:
     """Collect the data files that this process opens from now on, by their names below its directory."""
     opened: set[str] = set()
 

@@ -119,9 +119,9 @@ def _measure(
         with contextlib.ExitStack() as stack:
             if request.network.is_shaped:
                 stack.enter_context(executors.measurement_lock())  # two latencies measured at once are none
-            traffic = [] if counts_itself(request.runtime) else count_traffic(request, program, scratch / "counting")
             hosts = stack.enter_context(executor.open(request.network, directories))
             record.executor = executor.describe()
+            traffic = [] if counts_itself(request.runtime) else count_traffic(request, program, scratch / "counting")
             if request.network.is_shaped:
                 record.link_before = probe(hosts, directories)
                 _require_link(record)

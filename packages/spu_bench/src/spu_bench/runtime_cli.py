@@ -9,7 +9,6 @@ import typer
 from rich.console import Console
 
 from spu_bench import runtimes
-from spu_bench.errors import SpuBenchError
 
 app = typer.Typer(help="The versions of SPU that Programs run on.", no_args_is_help=True)
 
@@ -18,13 +17,8 @@ app = typer.Typer(help="The versions of SPU that Programs run on.", no_args_is_h
 def list_command() -> None:
     """Show each version, and whether this host can run it."""
     for runtime in runtimes.RUNTIMES.values():
-        state = "this environment"
-        if runtime.python is not None:
-            try:
-                state = f"installed, Python {runtime.python}" if runtimes.interpreter(runtime) else ""
-            except SpuBenchError as error:
-                state = str(error)
-        print(f"{runtime.version}: {state}")
+        there = f"installed, Python {runtime.python}" if runtime.python else "this environment"
+        print(f"{runtime.version}: {runtimes.missing(runtime) or there}")
 
 
 @app.command("install")

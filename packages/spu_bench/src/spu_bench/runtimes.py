@@ -61,14 +61,17 @@ def get(version: str) -> Runtime:
     return RUNTIMES[version]
 
 
-@functools.cache
 def interpreter(runtime: Runtime) -> Path:
     """The interpreter of an installed `runtime` that is not this package's own.
 
     Raises SpuBenchError ("environment") with the command that mends it where the environment is missing, or holds
     other versions than it should.
     """
-    path = runtime.home / "bin" / "python"
+    return _checked(runtime, runtime.home / "bin" / "python")
+
+
+@functools.cache
+def _checked(runtime: Runtime, path: Path) -> Path:
     if not path.exists():
         raise SpuBenchError(
             f"The environment of SPU {runtime.version} is not installed.", f"{runtime.install_command}", "environment"
@@ -88,12 +91,16 @@ def interpreter(runtime: Runtime) -> Path:
     return path
 
 
+def require(runtime: Runtime) -> None:
+    """SpuBenchError ("environment") with the command that mends it, where this host cannot run `runtime`."""
+    if runtime.python is not None:
+        interpreter(runtime)
+
+
 def missing(runtime: Runtime) -> str | None:
     """Say in one line what this host lacks for `runtime`, with the fix; None if nothing."""
-    if runtime.python is None:
-        return None
     try:
-        interpreter(runtime)
+        require(runtime)
     except SpuBenchError as error:
         return f"{error.problem.rstrip('.')}; {error.fix}"
     return None
@@ -106,8 +113,9 @@ _VERSIONS = (
 
 
 def clean_environment() -> dict[str, str]:
-    """This process's environment without what would lead another interpreter to this one's modules."""
-    return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+    """This process's environment without what would lead another interpreter to this one's modules and versions."""
+    own = ("PYTHONPATH", "PYTHONHOME", "PIP_CONSTRAINT")
+    return {name: value for name, value in os.environ.items() if name not in own}
 
 
 def install(runtime: Runtime, python: Path | None = None) -> Path:
@@ -139,7 +147,7 @@ def install(runtime: Runtime, python: Path | None = None) -> Path:
         os.rename(work, runtime.home)  # only bin/python is used of it, which finds its packages beside itself
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    interpreter.cache_clear()
+    _checked.cache_clear()
     return interpreter(runtime)
 
 

@@ -56,6 +56,15 @@ class Session(BaseModel):
             raise ValueError(f"{self.protocol} takes {PROTOCOLS[self.protocol]} parties, not {len(self.party)}")
         return self
 
+    def check_rank(self, rank: int) -> None:
+        """SpuBenchError where none of the parties has that rank."""
+        if not 0 <= rank < len(self.party):
+            raise SpuBenchError(
+                f"There is no rank {rank} among {len(self.party)} parties.",
+                "give a rank of the link file.",
+                "bad_input",
+            )
+
     def digest(self) -> str:
         """SHA-256 of what the parties must have in common; addresses may look different from another host."""
         common = self.model_dump_json(exclude={"party", "connect_timeout_s"})
@@ -72,5 +81,5 @@ def load_session(path: str | Path) -> Session:
         raise SpuBenchError(f"{path}: {where}: {first['msg']}.", "correct the link file.", "bad_input") from None
     except (OSError, ValueError) as error:
         raise SpuBenchError(f"{path} cannot be read as TOML: {error}.", "correct the file.", "bad_input") from error
-    session.options.check(session.runtime)
+    session.options.check(session.runtime, session.protocol)
     return session

@@ -87,6 +87,7 @@ class LoopbackExecutor:
 
     @contextmanager
     def open(self, network: Network, directories: Sequence[Path]) -> Iterator[list[Host]]:
+        runtimes.require(self._runtime)
         if why := self.missing(network):
             raise SpuBenchError(f"{why}.", "choose another executor or network.", "environment")
         cores = cores_per_party(len(directories))

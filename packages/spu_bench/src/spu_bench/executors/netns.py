@@ -100,6 +100,7 @@ class NetnsExecutor:
 
     @contextmanager
     def open(self, network: Network, directories: Sequence[Path]) -> Iterator[list[Host]]:
+        runtimes.require(self._runtime)
         if why := self.missing(network):
             raise SpuBenchError(f"{why}.", "choose another executor, or give this one what it needs.", "environment")
         sweep()

@@ -8,16 +8,18 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from spu_bench import runtimes
-from spu_bench.errors import SpuBenchError
+from spu_bench.errors import SpuBenchError, killed
+from spu_bench.executors import owner
 from spu_bench.options import DEFAULT_RUNTIME
+from spu_bench.party import HOLDERS, watch_opened_files
 from spu_bench.profile import Traffic
 from spu_bench.program import Program
 from spu_bench.record import Failure, Inference, PartyOutcome, write_whole
@@ -25,6 +27,7 @@ from spu_bench.session import Session
 from spu_bench.spu03.profile import parse_profiles
 
 _SOURCES = ("__init__.py", "errors.py", "exchange.py", "spu03/__init__.py", "spu03/layout.py", "spu03/party.py")
+_REFUSED = re.compile("failed to legalize operation '[^']*'")
 _RECEIVE_TIMEOUT_MS = 600_000  # one message of the larger models takes minutes over this link
 
 
@@ -43,24 +46,48 @@ def run_party(
 
     `link_counter` is a file in which a `relay` counts what this party sends and receives. Raises SpuBenchError.
     """
+    session.check_rank(rank)
     runtime = runtimes.get("0.3.1b0")
-    outcome = PartyOutcome(rank=rank, role="client" if rank else "server")
-    with tempfile.TemporaryDirectory(prefix="spu-bench-") as name:
-        scratch = Path(name)
+    outcome = PartyOutcome(rank=rank, role="client" if rank else "server", traffic_counted_by=None)
+    opened = watch_opened_files()
+    with owner.scratch(owner.new_name()) as scratch:
         try:
-            report = _run(
-                runtime, scratch, _task(rank, program, session, source, output, interface, link_counter, scratch)
-            )
-            outcome = _read(outcome, report, (scratch / "log").read_text(errors="replace"), interface)
+            _check_cores(runtime)
+            _check_inputs(rank, program, source)
+            task = _task(rank, program, session, source, output, interface, link_counter, scratch)
+            report = _run(runtime, scratch, task)
+            log = (scratch / "log").read_text(errors="replace")
+            outcome = _read(outcome, report, log, interface)
             if outcome.failure is not None:
-                raise SpuBenchError(outcome.failure.problem, outcome.failure.fix, outcome.failure.reason)
+                named = _REFUSED.search(log)  # the compiler names the operation in its log alone
+                problem = f"{outcome.failure.problem} ({named[0]})" if named else outcome.failure.problem
+                raise SpuBenchError(problem, outcome.failure.fix, outcome.failure.reason)
         except SpuBenchError as error:
             outcome.failure = Failure(reason=error.reason, problem=error.problem, fix=error.fix)
             raise
         finally:
+            outcome.opened_files = sorted({*outcome.opened_files, *opened})
             if outcome_path is not None:
                 write_whole(outcome_path, outcome.model_dump_json(indent=1))
     return outcome
+
+
+def _check_cores(runtime: runtimes.Runtime) -> None:
+    cores = len(os.sched_getaffinity(0))
+    if cores < runtime.least_cores:
+        raise SpuBenchError(
+            f"A party on SPU {runtime.version} has to see {runtime.least_cores} cores, this one sees {cores}.",
+            "let it see more: taskset, or another machine.",
+            "environment",
+        )
+
+
+def _check_inputs(rank: int, program: Program, source: Path | None) -> None:
+    """Read once what this party holds, so that the old party need not check it."""
+    program.module()
+    for holder, owner_rank in HOLDERS.items():
+        if owner_rank in (None, rank):
+            program.arrays(holder, source if holder == "client" else None)
 
 
 def _task(
@@ -74,18 +101,15 @@ def _task(
     scratch: Path,
 ) -> dict[str, Any]:
     """All that the old party has to know."""
-    if session.options.compiler:
-        raise SpuBenchError(
-            "SPU 0.3.1b0 has no compiler options.", "leave the table [compiler] out for this runtime.", "bad_input"
-        )
     links = [[party.address, party.port if at == rank else party.seen_at] for at, party in enumerate(session.party)]
     return {
         "rank": rank,
+        "parent": os.getpid(),
         "program": str(program.path),
         "manifest": program.manifest.model_dump(mode="json", by_alias=True),
         "source": str(source) if source else None,
         "output": str(output) if output else None,
-        "report": str(scratch / "report.json"),
+        "report": str(scratch / "report"),
         "interface": interface,
         "link_counter": str(link_counter) if link_counter else None,
         "link": links,
@@ -108,20 +132,20 @@ def _run(runtime: runtimes.Runtime, scratch: Path, task: dict[str, Any]) -> dict
         target = scratch / "code" / "spu_bench" / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(package / name, target)
-    (scratch / "task.json").write_text(json.dumps(task))
+    (scratch / "task").write_text(json.dumps(task))
     with open(scratch / "log", "wb") as log:
         status = subprocess.Popen(
-            [interpreter, "-m", "spu_bench.spu03.party", str(scratch / "task.json")],
+            [interpreter, "-m", "spu_bench.spu03.party", str(scratch / "task")],
             env={**runtimes.clean_environment(), "PYTHONPATH": str(scratch / "code")},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
         ).wait()
     try:
-        report: dict[str, Any] = json.loads((scratch / "report.json").read_text())
+        report: dict[str, Any] = json.loads((scratch / "report").read_text())
     except (OSError, ValueError):
         if status < 0:
-            os.kill(os.getpid(), -status)  # the run knows what to make of a party that a signal ended
+            raise killed(f"Party {task['rank']}", -status) from None
         lines = (scratch / "log").read_text(errors="replace").strip().splitlines()
         print("\n".join(lines[-20:]), file=sys.stderr)
         raise SpuBenchError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,19 +38,28 @@ def write_program(
         "second": (rng.normal(size=(hidden, 4)) / np.sqrt(hidden)).astype(np.float32),
     }
     images = rng.normal(size=(batch, pixels)).astype(np.float32)
-    model = partial(two_layer, depth=depth)
+    return save_program(path, "two_layer", partial(two_layer, depth=depth), weights, images)
+
+
+def save_program(
+    path: Path,
+    name: str,
+    model: Callable[[Any, Any], jax.Array],
+    weights: dict[str, np.ndarray[Any, Any]],
+    images: np.ndarray[Any, Any],
+) -> Path:
+    """Write `model` of the server's `weights` and the client's `images` as a Program; returns its directory."""
     lowered = jax.jit(model, keep_unused=True).trace(weights, images).lower(lowering_platforms=("interpreter",))
     module = lowered.compiler_ir("hlo").as_serialized_hlo_module_proto()
     logits = np.asarray(model(weights, images))
     path.mkdir(parents=True)
-    (path / "module.hlo").write_bytes(module)
     np.savez(path / "server.npz", **weights)
     np.savez(path / "client.npz", images=images)
     np.savez(path / "reference.npz", logits=logits)
     manifest: dict[str, Any] = {
         "schema": 1,
-        "name": "two_layer",
-        "module": {"file": "module.hlo", "sha256": hashlib.sha256(module).hexdigest()},
+        "name": name,
+        "module": {"file": "module.hlo"},
         "arguments": [
             *({**_spec(name, array), "holder": "server"} for name, array in sorted(weights.items())),
             {**_spec("images", images), "holder": "client"},
@@ -57,6 +67,15 @@ def write_program(
         "outputs": [_spec("logits", logits)],
         "made_by": {"test": True},
     }
+    (path / "program.json").write_text(json.dumps(manifest))
+    return replace_module(path, module)
+
+
+def replace_module(path: Path, module: bytes) -> Path:
+    """Give the Program at `path` another module, with its checksum and the manifest's new fingerprint."""
+    manifest = json.loads((path / "program.json").read_text())
+    (path / "module.hlo").write_bytes(module)
+    manifest["module"]["sha256"] = hashlib.sha256(module).hexdigest()
     manifest["fingerprint"] = manifest_fingerprint(manifest)
     (path / "program.json").write_text(json.dumps(manifest))
     return path

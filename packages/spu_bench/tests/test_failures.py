@@ -9,12 +9,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
-from parties import free_port, start_party, write_link
+from parties import cli, computing, free_port, one_line, start_party, write_link
 
 from spu_bench import RunFailed, RunRecord, SpuBenchError, load_program, run
 
@@ -22,30 +22,7 @@ SOON_S = 15.0
 """The promise: a non-zero exit within this time of the cause."""
 
 
-@pytest.fixture(autouse=True)
-def no_orphans() -> Iterator[None]:
-    """After each test no party of it may be alive."""
-    before = {process.pid for process in psutil.process_iter()}
-    yield
-    deadline = time.monotonic() + 5
-    while left := [p for p in psutil.process_iter(["cmdline"]) if p.pid not in before and _is_party(p)]:
-        assert time.monotonic() < deadline, f"left behind: {left}"
-        time.sleep(0.1)
-
-
-def _is_party(process: psutil.Process) -> bool:
-    return "spu_bench" in (process.info["cmdline"] or [])
-
-
-def one_line(errors: str) -> str:
-    """The single line that a failure prints."""
-    lines = errors.strip().splitlines()
-    assert len(lines) == 1 and lines[0].startswith("error: ") and " Fix: " in lines[0], errors
-    return lines[0]
-
-
-def cli(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "spu_bench", *arguments], capture_output=True, text=True, timeout=60)
+pytestmark = pytest.mark.usefixtures("no_orphans")
 
 
 @pytest.mark.parametrize(
@@ -122,7 +99,7 @@ def test_a_peer_that_dies_half_way(long: Path, tmp_path: Path, victim: int) -> N
     """The other party is deep in SPU, and ends in time all the same."""
     link = write_link(tmp_path / "link.toml", [free_port(), free_port()])
     parties = [start_party(rank, long, link, tmp_path / f"home-{rank}") for rank in (0, 1)]
-    wait_until_computing(parties[victim])
+    computing(parties[victim])
     parties[victim].kill()
     died = time.monotonic()
     survivor = parties[1 - victim]
@@ -131,19 +108,6 @@ def test_a_peer_that_dies_half_way(long: Path, tmp_path: Path, victim: int) -> N
     assert survivor.returncode == 1
     assert f"Party {victim} was lost" in one_line(errors)
     parties[victim].communicate()
-
-
-def wait_until_computing(party: subprocess.Popen[str]) -> None:
-    """Until SPU's link is up and CPU time is spent on more than the start."""
-    process = psutil.Process(party.pid)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        assert party.poll() is None, party.communicate()
-        links = [c for c in process.net_connections("tcp") if c.status == psutil.CONN_ESTABLISHED]
-        if len(links) >= 3 and process.io_counters().write_chars > 1 << 20:
-            return
-        time.sleep(0.05)
-    raise AssertionError("the party never computed")
 
 
 def test_a_party_killed_under_a_run(long: Path) -> None:

@@ -9,12 +9,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 from cells import ATTEMPTS, make_directories, wait_until
 from programs import write_program
-from requirements_of_tests import lacks_commands, lacks_engine, lacks_root, require
+from requirements_of_tests import lacks_commands, lacks_root, require
 
-from spu_bench.executors import measurement_lock, source
+from spu_bench.executors import measurement_lock
 from spu_bench.executors.netns import NetnsExecutor
 from spu_bench.network import LOOPBACK
 
@@ -51,16 +50,13 @@ def test_two_hosts_shaped_and_probed_by_hand(tmp_path: Path) -> None:
         assert server.poll() is None
 
 
-def test_two_containers_by_compose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    require(lacks_commands("docker-compose") or lacks_engine())
-    name = f"spu-bench:{source.source_hash()}"
-    build = [sys.executable, str(ROOT / "docker" / "build"), "--tag", name]
-    subprocess.run(build, check=True, capture_output=True)
+def test_two_containers_by_compose(image: str, tmp_path: Path) -> None:
+    require(lacks_commands("docker-compose"))
     program = write_program(tmp_path / "program")
     for party, others in (("server", "client.npz"), ("client", "server.npz")):
         shutil.copytree(program, tmp_path / party / "program", ignore=shutil.ignore_patterns(others))
         (tmp_path / party / "link.toml").write_text(LINK)
-    settings = {"RUN": str(tmp_path), "IMAGE": name, "SHAPER": "nfqueue"}  # the one that no kernel lacks
+    settings = {"RUN": str(tmp_path), "IMAGE": image, "SHAPER": "nfqueue"}  # the one that no kernel lacks
     compose = ["docker-compose", "--project-name", f"by-hand-{os.getpid()}"]
     compose += ["--file", str(ROOT / "docker" / "compose.yaml")]
     environment = {**os.environ, **settings}

@@ -2,7 +2,7 @@
 
 It stands between parties on loopback, reads the frames of brpc's standard protocol, and passes every byte on.
 SPU's link sends a message as one frame, or in chunks of which the first has offset 0 (yasl/link/transport/channel.proto
-of SPU 0.3.1b0): so many messages, whatever the chunks.
+of SPU 0.3.1b0): so many messages, whatever the chunks. Its acknowledgements come the same way, and are no messages.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 _HEAD = struct.Struct(">4sII")  # "PRPC", size of the body, size of the meta data at its front
 _COUNTS = struct.Struct("<4q")
 """A counter file: bytes sent and received, messages sent and received, of one party."""
+_ACKNOWLEDGEMENT = b"ACK\x01\0"
 
 
 class Relay:
@@ -76,7 +77,9 @@ class Relay:
             sink.shutdown(socket.SHUT_WR)
 
     def _count(self, receiver: int, request: memoryview) -> None:
-        sender, size, offset = read_push(request)
+        sender, key, size, offset = read_push(request)
+        if key == _ACKNOWLEDGEMENT:
+            return
         with self._lock:
             for rank, at in ((sender, 0), (receiver, 1)):
                 counts = list(_COUNTS.unpack(self._files[rank]))
@@ -85,17 +88,20 @@ class Relay:
                 _COUNTS.pack_into(self._files[rank], 0, *counts)
 
 
-def read_push(request: memoryview) -> tuple[int, int, int]:
-    """A PushRequest's sender, the bytes of payload that it carries, and their offset in the message."""
+def read_push(request: memoryview) -> tuple[int, bytes, int, int]:
+    """A PushRequest's sender and key, the bytes of payload that it carries, and their offset in the message."""
     sender = size = offset = 0
+    key = b""
     for number, value in _fields(request):
         if number == 1 and isinstance(value, int):
             sender = value
+        elif number == 2 and not isinstance(value, int):
+            key = bytes(value)
         elif number == 3 and not isinstance(value, int):
             size = len(value)
         elif number == 5 and not isinstance(value, int):
             offset = next((int(n) for k, n in _fields(value) if k == 1 and isinstance(n, int)), 0)
-    return sender, size, offset
+    return sender, key, size, offset
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:

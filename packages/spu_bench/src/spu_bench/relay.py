@@ -100,7 +100,7 @@ def read_push(request: memoryview) -> tuple[int, bytes, int, int]:
         elif number == 3 and not isinstance(value, int):
             size = len(value)
         elif number == 5 and not isinstance(value, int):
-            offset = next((int(n) for k, n in _fields(value) if k == 1 and isinstance(n, int)), 0)
+            offset = next((int(n) for k, n in _fields(value) if k == 2 and isinstance(n, int)), 0)
     return sender, key, size, offset
 
 

@@ -170,7 +170,7 @@ def _find_python(runtime: Runtime) -> Path:
     raise SpuBenchError(
         f"There is no Python {runtime.python} here, which SPU {runtime.version} needs.",
         f"`uv python install {runtime.python}` or `pyenv install {runtime.python}`, then {runtime.install_command}; "
-        "or build its image with docker/build --runtime and use --executor docker.",
+        f"or build its image with docker/build --runtime {runtime.version} and use --executor docker.",
         "environment",
     )
 

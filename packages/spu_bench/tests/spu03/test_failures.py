@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -52,8 +54,6 @@ def test_an_environment_that_is_not_right(
     done = cli(*RUN, str(small), SPU_BENCH_RUNTIMES=str(tmp_path))
     assert done.returncode == 1
     assert complaint in one_line(done.stderr) and INSTALL in done.stderr
-    listed = cli("runtime", "list", SPU_BENCH_RUNTIMES=str(tmp_path)).stdout
-    assert complaint in listed
 
 
 def test_no_python_to_install_on(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_an_interpreter_killed_under_a_run(old: str, long: Path, tmp_path: Path)
     command = [sys.executable, "-m", "spu_bench", *RUN, str(long), "--json", str(record)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as started:
         deadline = time.monotonic() + 120
-        while not (victims := [each for each in inner_parties(started.pid) if each.cpu_times().user > 1]):
+        while not (victims := inner_parties(started.pid, cpu_s=1.0)):
             assert started.poll() is None and time.monotonic() < deadline
             time.sleep(0.05)
         victims[0].kill()
@@ -228,10 +228,14 @@ def test_an_interpreter_killed_under_a_run(old: str, long: Path, tmp_path: Path)
     assert failure is not None and failure.reason == "memory"
 
 
-def inner_parties(pid: int) -> list[psutil.Process]:
-    """The old interpreters below a run."""
-    below = psutil.Process(pid).children(recursive=True)
-    return [each for each in below if each.is_running() and "spu_bench.spu03.party" in each.cmdline()]
+def inner_parties(pid: int, cpu_s: float = 0.0) -> list[psutil.Process]:
+    """The old interpreters below a run that have worked for so long."""
+    found = []
+    for each in psutil.Process(pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it ends while it is looked at
+            if "spu_bench.spu03.party" in each.cmdline() and each.cpu_times().user >= cpu_s:
+                found.append(each)
+    return found
 
 
 def test_a_run_that_is_killed_takes_all_along(old: str, long: Path, tmp_path: Path) -> None:

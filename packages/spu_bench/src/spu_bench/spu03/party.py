@@ -289,7 +289,7 @@ def _parse(fields: dict[str, Any], message: Any) -> None:
     try:
         json_format.ParseDict(fields, message)
     except json_format.ParseError as error:
-        raise ValueError(str(error).strip()) from None
+        raise ValueError(_first_line(error).rstrip(".")) from None
 
 
 def _first_line(error: Exception) -> str:

@@ -14,6 +14,7 @@ Expected: 3 inferences a cell of 6 to 17 s under SEMI2K, 1 of a minute or two un
 from __future__ import annotations
 
 from mpcvit_harness.cells import Cell
+from mpcvit_harness.formulas import operation_name
 from mpcvit_harness.paper import CIFAR10, cells
 from spu_bench import RunRecord
 
@@ -41,8 +42,8 @@ CELLS = [
 
 def test_the_profile_separates_the_functions(cell: Cell, record: RunRecord) -> None:
     """A block with Softmax exponentiates, divides and compares in its reductions; one without does not divide."""
-    calls = {operation.name: operation.calls for operation in record.parties[0].operations}
+    calls = {operation_name(operation): operation.calls for operation in record.parties[0].operations}
     heads = CIFAR10.grid[1]
-    assert calls.get("pphlo.exponential", 0) == (heads if cell.model.attention == "softmax" else 0)
-    assert calls.get("pphlo.divide", 0) == (0 if cell.model.attention == "scale" else heads)
-    assert calls.get("pphlo.tanh", 0) == (1 if cell.model.gelu == "tanh" else 0)
+    assert calls.get("exponential", 0) == (heads if cell.model.attention == "softmax" else 0)
+    assert calls.get("divide", 0) == (0 if cell.model.attention == "scale" else heads)
+    assert calls.get("tanh", 0) == (1 if cell.model.gelu == "tanh" else 0)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from spu_bench import RunRecord
+from spu_bench.profile import OperationStats
 
 MEDIAN = "statistics.median"
 
@@ -18,8 +19,8 @@ _OPERATION = re.compile(r"operations\.(?P<name>[\w.]+)")
 class Quantity:
     """A field of a cell's record, written experiment/cell or experiment/cell#field.
 
-    Fields: `statistics.median` (seconds, the default), `rounds`, `sent_bytes` (the larger of the parties'), and
-    `operations.NAME`, the seconds that the runtime's profile gives an operation (the larger of the parties').
+    Fields: `statistics.median` (seconds, the default), `rounds`, `sent_bytes`, and `operations.NAME`, the seconds that
+    the runtime's profile gives an operation, NAME as in `operation_name`. Of the parties' values the larger is taken.
     """
 
     experiment: str
@@ -41,8 +42,15 @@ class Quantity:
         """Its value in a valid record; raises ValueError where the record does not have it."""
         if operation := _OPERATION.fullmatch(self.field):
             name = operation["name"]
-            return max(sum(o.seconds for o in party.operations if o.name == name) for party in record.parties)
+            return max(
+                sum(o.seconds for o in party.operations if operation_name(o) == name) for party in record.parties
+            )
         return _FIELDS[self.field](record)
+
+
+def operation_name(operation: OperationStats) -> str:
+    """An operation's name without its dialect, which some versions of SPU print and others do not."""
+    return operation.name.removeprefix("pphlo.")
 
 
 def _median(record: RunRecord) -> float:

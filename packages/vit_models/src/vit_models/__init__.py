@@ -7,6 +7,7 @@ from .describe import Description, describe
 from .export import export_program
 from .fusion import fuse_params
 from .kernels import KernelSet, get_kernels, kernel_names
+from .kernels.tuned import Calibration, calibrate
 from .model import Outputs, apply
 from .params import count_params, flatten, init, load_params, save_params, unflatten
 from .plan import AttentionPlan, Choice, top_k
@@ -19,6 +20,7 @@ __all__ = [
     "VARIANTS",
     "Argument",
     "AttentionPlan",
+    "Calibration",
     "Choice",
     "ConvTokenizer",
     "Description",
@@ -27,6 +29,7 @@ __all__ = [
     "Program",
     "ViTConfig",
     "apply",
+    "calibrate",
     "count_params",
     "describe",
     "export_program",

@@ -12,6 +12,7 @@ from . import __version__
 from .config import ViTConfig
 from .fusion import fuse_params
 from .kernels import KernelSet, get_kernels
+from .kernels.tuned import Calibration
 from .model import apply
 from .params import flatten, unflatten
 from .plan import AttentionPlan
@@ -31,6 +32,7 @@ def export_program(
     images: AnyArray | None = None,
     labels: Sequence[int] | None = None,
     fuse: bool | str = False,
+    calibration: Calibration | None = None,
     weights: str = "server",
     name: str | None = None,
 ) -> Program:
@@ -38,7 +40,8 @@ def export_program(
 
     `images` (batch, height, width, channels) are the client's sample; left out, a fixed random one is drawn.
     `labels` (batch) are kept in the manifest. `kernels` is a kernel set (paper, plain, ...), `gelu` replaces its
-    activation. `fuse` is as for `fuse_params`. `weights` says who holds the parameters, "server" or "public".
+    activation. `fuse` is as for `fuse_params`. `calibration` is what `calibrate` made for just this model, which kernels
+    "tuned" need. `weights` says who holds the parameters, "server" or "public".
     Arrays that the computation never reads are left out. Everything is float32. Raises ValueError on what does not fit.
     """
     if weights not in ("server", "public"):
@@ -53,10 +56,15 @@ def export_program(
         raise ValueError(f"batch is {batch} but {len(labels)} labels were given")
     if fuse:
         params = fuse_params(cfg, params, plan, gelu=gelu, scope=fuse)
-    flat = {n: np.asarray(v, dtype=np.float32) for n, v in flatten(params).items()}
+    if ks.tailor is not None:
+        flat, forward = ks.tailor(cfg, params, plan, attention, gelu or ks.gelu, calibration)
+    else:
+        if calibration is not None:
+            raise ValueError(f"kernels {ks.name!r} take no calibration; leave it out, or use kernels='tuned'")
+        flat = {n: np.asarray(v, dtype=np.float32) for n, v in flatten(params).items()}
 
-    def forward(values: dict[str, Any], x: AnyArray) -> Array:
-        return apply(cfg, unflatten(values), x, plan=plan, attention=attention, gelu=gelu, kernels=ks)
+        def forward(values: dict[str, Any], x: AnyArray) -> Array:
+            return apply(cfg, unflatten(values), x, plan=plan, attention=attention, gelu=gelu, kernels=ks)
 
     used = _used(forward, flat, sample)
     names = [n for n in flat if n in used]
@@ -82,6 +90,7 @@ def export_program(
             or ("mix" if plan is not None and plan.attention is not None else "softmax"),
             "gelu": gelu or ks.gelu,
             "fuse": fuse,
+            "calibration": None if calibration is None else calibration.to_dict(),
             "config": cfg.to_dict(),
             "plan": None if plan is None else plan.to_dict(),
             "labels": None if labels is None else [int(v) for v in labels],

@@ -129,18 +129,18 @@ def apply(
         raise ValueError("train=True needs rng=jax.random.key(...); pass one, or train=False")
     modes = resolve(cfg, attention, plan)
     ks = get_kernels(kernels)
-    activation = _activation(ks, gelu)
+    activation = activation_of(ks, gelu)
     noise = _Noise(jnp.asarray(rng) if train else None)
     # Parameters may come straight from a file, as NumPy arrays.
     params = jax.tree_util.tree_map(jnp.asarray, dict(params))
 
-    x = _embed(cfg, params, jnp.asarray(images))
+    x = embed(cfg, params, jnp.asarray(images))
     x = noise.drop(cfg.dropout, 0)(x)
     blocks = []
     for i in range(cfg.layers):
         x = _block(cfg, params["blocks"][str(i)], x, i, modes[i], plan, ks, activation, noise.fold(i + 1))
         blocks.append(x)
-    tokens = _norm(ks, params["norm"], x)
+    tokens = norm(ks, params["norm"], x)
     logits = _pooled(cfg, params, tokens, ks) @ params["head"]["kernel"] + params["head"]["bias"]
     if return_blocks:
         return Outputs(logits, tokens, tuple(blocks))
@@ -156,18 +156,18 @@ def _check_images(cfg: ViTConfig, images: AnyArray) -> None:
         )
 
 
-def _activation(ks: KernelSet, gelu: str | None) -> Unary:
+def activation_of(ks: KernelSet, gelu: str | None) -> Unary:
     name = ks.gelu if gelu is None else gelu
     if name not in ACTIVATIONS:
         raise ValueError(f"unknown gelu {name!r}; known are {', '.join(ACTIVATIONS)}")
     return ks.activations.get(name, ACTIVATIONS[name])
 
 
-def _norm(ks: KernelSet, params: Params, x: Array) -> Array:
+def norm(ks: KernelSet, params: Params, x: Array) -> Array:
     return ks.layer_norm(x, params["scale"], params["bias"], EPS)
 
 
-def _embed(cfg: ViTConfig, params: Params, images: Array) -> Float[Array, "b n c"]:
+def embed(cfg: ViTConfig, params: Params, images: Array) -> Float[Array, "b n c"]:
     """Tokens of the images, class token first, positions added."""
     x = images.astype(params["positions"].dtype)
     for i in range(1 if cfg.conv is None else cfg.conv.layers):
@@ -228,13 +228,13 @@ def _block(
     attended = attention_layer(
         cfg,
         params["attention"],
-        _norm(ks, params["pre_norm"], x),
+        norm(ks, params["pre_norm"], x),
         mode,
         ks,
         noise.drop(cfg.attention_dropout, 0),
     )
     x = x + noise.drop(depth_rate, 1, per_sample=True)(noise.drop(cfg.dropout, 2)(attended))
-    x = _norm(ks, params["norm1"], x)
+    x = norm(ks, params["norm1"], x)
     choice = None if plan is None or plan.gelu is None else plan.gelu[index]
     # The original's search always has the added ReLU; only a plan can say otherwise.
     post_relu = plan is None or plan.post_relu

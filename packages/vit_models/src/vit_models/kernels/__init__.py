@@ -1,6 +1,6 @@
 """Kernel sets: interchangeable implementations of the non-linear functions, chosen by name at export.
 
-A set is one module of this package with a constant `KERNELS`; adding a set adds that one file.
+A set is one module or package of this package with a constant `KERNELS`; adding a set adds just that.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ class KernelSet:
     softmax: scores (..., N) -> weights (..., N). normalise: (x (..., N), eps) -> x / (sum over N + eps).
     layer_norm: (x (..., C), scale (C,), bias (C,), eps) -> (..., C). relu: elementwise. gelu: name of the default
     activation. batched_heads: evaluate all heads of one kind in one call. activations and variants override the
-    ordinary functions by name.
+    ordinary functions by name. tailor: makes weights and forward pass of its own from a model and its calibration,
+    for a set that is more than functions.
     """
 
     name: str
@@ -33,6 +34,7 @@ class KernelSet:
     batched_heads: bool
     activations: Mapping[str, Unary] = field(default_factory=dict)
     variants: Mapping[str, Callable[..., Array]] = field(default_factory=dict)
+    tailor: Callable[..., Any] | None = None
 
 
 def kernel_names() -> tuple[str, ...]:

@@ -1,0 +1,59 @@
+"""`tuned`: the same logits in few rounds, from folded weights and a calibration. See docs/kernels.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from ...config import ViTConfig
+from ...plan import AttentionPlan
+from ...types import AnyArray, Array, NpArray, Params
+from .. import KernelSet
+from .calibration import GELUS, Calibration, calibrate, head_kinds
+from .folding import fold
+from .forward import forward
+
+__all__ = ["KERNELS", "Calibration", "calibrate"]
+
+
+def tailor(
+    cfg: ViTConfig,
+    params: Params,
+    plan: AttentionPlan | None,
+    attention: str | None,
+    gelu: str,
+    calibration: Calibration | None,
+) -> tuple[dict[str, NpArray], Callable[[dict[str, Any], AnyArray], Array]]:
+    """Folded weights by name, and the function of (weights, images) that gives the logits.
+
+    Raises ValueError without a calibration, with one that was made for another model, and on what the tuned kernels do
+    not compute.
+    """
+    if calibration is None:
+        raise ValueError(
+            "kernels 'tuned' need a calibration; pass calibration=calibrate(cfg, params, images, plan=..., attention=...)"
+        )
+    if gelu not in GELUS:
+        raise ValueError(f"tuned kernels know gelu {', '.join(GELUS)}, not {gelu!r}; use kernels='plain' for it")
+    kinds = head_kinds(cfg, plan, attention)
+    calibration.check(cfg, params, plan, attention)
+    folded = fold(cfg, params, kinds, calibration, gelu)
+    return folded.arrays, lambda weights, images: forward(cfg, weights, images, kinds, folded.norms, gelu)
+
+
+def _unavailable(*_: Any) -> NoReturn:
+    raise ValueError(
+        "kernels 'tuned' exist only in an exported Program; use export_program(..., kernels='tuned', calibration=...)"
+    )
+
+
+KERNELS = KernelSet(
+    name="tuned",
+    softmax=_unavailable,
+    normalise=_unavailable,
+    layer_norm=_unavailable,
+    relu=_unavailable,
+    gelu="exact",
+    batched_heads=True,
+    tailor=tailor,
+)

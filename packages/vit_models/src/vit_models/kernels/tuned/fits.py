@@ -1,0 +1,159 @@
+"""Polynomials for the tuned kernels: minimax fits, and the two forms in which they take few rounds. NumPy, at export."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.polynomial import Chebyshev, Polynomial
+
+from ...types import NpArray
+
+Function = Callable[[NpArray], NpArray]
+
+
+def minimax(
+    f: Function, lo: float, hi: float, degree: int, weight: Function = np.ones_like
+) -> tuple[Chebyshev, float]:
+    """The polynomial p of `degree` with small max |p - f| weight on [lo, hi], and that maximum on a fine grid.
+
+    Lawson's iteration: least squares, reweighted by its own error until that is level.
+    """
+    nodes = max(400, 16 * degree)
+    t = np.cos(np.pi * (np.arange(nodes) + 0.5) / nodes)
+    x = 0.5 * (hi + lo) + 0.5 * (hi - lo) * t
+    basis, y, scale = np.polynomial.chebyshev.chebvander(t, degree), f(x), weight(x)
+    share, best, least = np.full(nodes, 1.0 / nodes), np.zeros(degree + 1), math.inf
+    for _ in range(40):
+        root = np.sqrt(share) * scale
+        coefficients = np.linalg.lstsq(basis * root[:, None], y * root, rcond=None)[0]
+        error = np.abs(basis @ coefficients - y) * scale
+        if error.max() < least:
+            best, least = coefficients, float(error.max())
+        share = share * (error + 1e-30)
+        share /= share.sum()
+    return Chebyshev(best, domain=[lo, hi]), least
+
+
+@dataclass(frozen=True)
+class Quartic:
+    """A quartic as sign (w + u + q) (w - u + r) + k, w = u^2, u = slope x - shift: two multiplications, no constant factor.
+
+    Every quartic has this form: `slope` follows from its leading coefficient, `shift` from the next, q, r and k from the
+    others. Constant factors would each cost a truncation; sums cost nothing, and `slope` goes into the weights before.
+    """
+
+    slope: float
+    shift: float
+    q: float
+    r: float
+    k: float
+    sign: int
+
+    @staticmethod
+    def of(polynomial: Chebyshev, power: int) -> Quartic:
+        """The form of slope^power x `polynomial`: power 1 where the result is scaled as x is, 0 where it is not."""
+        # In Horner's variable around the point where the cubic term vanishes.
+        a = polynomial.convert(kind=Polynomial).coef
+        centre = -a[3] / (4.0 * a[4])
+        d = polynomial.convert(kind=Polynomial)(Polynomial([centre, 1.0])).coef
+        slope = abs(d[4]) ** (1.0 / (4 - power))
+        b = d / d[4] * slope ** (4.0 - np.arange(5))
+        q, r = (1.0 + b[2] - b[1]) / 2.0, (1.0 + b[2] + b[1]) / 2.0
+        sign = 1 if d[4] > 0 else -1
+        return Quartic(slope, slope * centre, q, r, sign * (b[0] - q * r), sign)
+
+
+@dataclass(frozen=True)
+class Factors:
+    """A polynomial of degree 2^levels in u as gain x product over i of (u^2 + linear[i] u + constant[i])."""
+
+    linear: NpArray
+    constant: NpArray
+    gain: float
+    error: float
+
+
+def inverse_sqrt(lo: float, hi: float, width: float, levels: int) -> Factors:
+    """1 / sqrt(v) on [lo, hi] in u = width (2 v - hi - lo) / (hi - lo); `error` is the largest relative one.
+
+    Raises ValueError unless 0 < lo < hi.
+    """
+    if not 0.0 < lo < hi:
+        raise ValueError(f"1 / sqrt needs a range above zero, got [{lo}, {hi}]")
+    fitted, error = minimax(lambda v: v**-0.5, lo, hi, 2**levels, np.sqrt)
+    roots = Chebyshev(fitted.coef, domain=[-width, width]).roots()
+    real = sorted(roots[np.abs(roots.imag) <= 1e-9].real)
+    pairs = [(-2.0 * z.real, abs(z) ** 2) for z in roots[roots.imag > 1e-9]]
+    pairs += [(-(a + b), a * b) for a, b in zip(real[::2], real[1::2])]
+    pairs.sort(reverse=True)
+    linear, constant = np.array(_tree([[pair] for pair in pairs])).T
+    u = np.linspace(-width, width, 101)
+    product = np.prod([u * u + p * u + c for p, c in zip(linear, constant)], axis=0)
+    target = (0.5 * (hi + lo) + 0.5 * (hi - lo) * u / width) ** -0.5
+    return Factors(linear, constant, float(np.mean(target / product)), error)
+
+
+def _tree(groups: list[list[tuple[float, float]]]) -> list[tuple[float, float]]:
+    """Factors, sorted by where they vanish, in an order in which halves multiplied with halves keep products moderate.
+
+    The first with the last, the second with the last but one, and so on with the products.
+    """
+    while len(groups) > 1:
+        half = len(groups) // 2
+        groups = [low + high for low, high in zip(groups[:half], reversed(groups[half:]))]
+    tree = groups[0]
+    # Position p of the tree has to meet its partners by halving: first p and p + n / 2, then p and p + n / 4, ...
+    bits = len(tree).bit_length() - 1
+    return [tree[int(f"{p:0{bits}b}"[::-1] or "0", 2)] for p in range(len(tree))]
+
+
+def capacity_width(lo: float, hi: float) -> float:
+    """Half-width of u at which products of factors on [lo, hi] are neither large nor small, whatever their number."""
+    root = math.sqrt(hi / lo)
+    return 2.0 * (root - 1.0) / (root + 1.0)
+
+
+GELU_BOUND = 3.2
+"""Where the quartic of `gelu_gap` ends; beyond it the gap is held."""
+
+EXP_SQUARINGS = 4
+EXP_TOP = 2.0**17
+"""exp(0) as `tuned.functions.exponential` has it: its largest value leaves 9 bits of the ring for sums and squares."""
+
+
+@functools.cache
+def gelu_gap(name: str) -> tuple[Quartic, float]:
+    """relu(x) - gelu(x) = t Phi(-t), t = |x| in [0, 3.2], negated, for gelu "exact" or "tanh"; and the largest error on t >= 0."""
+
+    def gap(t: NpArray) -> NpArray:
+        if name == "tanh":
+            return -t * 0.5 * (1.0 - np.tanh(math.sqrt(2.0 / math.pi) * (t + 0.044715 * t**3)))
+        erfc: NpArray = np.vectorize(math.erfc)(t * math.sqrt(0.5))
+        return -t * 0.5 * erfc
+
+    fitted, _ = minimax(gap, 0.0, GELU_BOUND, 4)
+    t = np.linspace(0.0, 8.0, 8001)
+    error = np.abs(fitted(np.minimum(t, GELU_BOUND)) - gap(t)).max()
+    return Quartic.of(fitted, power=1), float(error)
+
+
+@functools.cache
+def exp_root() -> tuple[Quartic, float]:
+    """EXP_TOP^(1/16) exp(x / 16) on x in [-19, 1], and the largest relative error of its 16th power."""
+    top = EXP_TOP ** (1.0 / 2**EXP_SQUARINGS)
+    fitted, error = minimax(lambda t: top * np.exp(t), -19.0 / 16, 1.0 / 16, 4, lambda t: np.exp(-t) / top)
+    return Quartic.of(fitted, power=0), 2**EXP_SQUARINGS * error
+
+
+@functools.cache
+def reciprocal_octave() -> tuple[Quartic, float, float]:
+    """1 / s on [start, 2 start] with slope 1; start; and the largest relative error."""
+    fitted, error = minimax(lambda s: 1.0 / s, 1.0, 2.0, 4, lambda s: s)
+    # With s = start x the leading coefficient a becomes a / start^5, and has to be 1.
+    start = float(fitted.convert(kind=Polynomial).coef[4]) ** 0.2
+    scaled, _ = minimax(lambda s: 1.0 / s, start, 2.0 * start, 4, lambda s: s)
+    return Quartic.of(scaled, power=0), start, error

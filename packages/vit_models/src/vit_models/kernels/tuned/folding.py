@@ -1,0 +1,219 @@
+"""From a model's weights and a calibration to the weights of the tuned forward pass: every constant factor folded away.
+
+LayerNorm sees neither the mean over channels nor the scale of a token. So whatever writes to the residual stream is
+centred and scaled here, once, in float64: the stream then arrives with mean zero, and with the scale at which the
+polynomial for 1 / sqrt(variance) needs no factor of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...config import ViTConfig
+from ...types import NpArray, Params
+from .calibration import Calibration, Range
+from .fits import (
+    EXP_SQUARINGS,
+    EXP_TOP,
+    Factors,
+    capacity_width,
+    exp_root,
+    gelu_gap,
+    inverse_sqrt,
+    reciprocal_octave,
+)
+from .functions import RELU_OCTAVES, SOFTMAX_OCTAVES
+
+EPS = 1e-5
+LEVELS = (3, 7)
+"""Fewest and most multiplications in a row for 1 / sqrt: degree 8 to 128."""
+
+SCORE_MARGIN = 2.0
+"""Row sums may exceed the calibrated ones by this factor at least."""
+
+
+@dataclass(frozen=True)
+class Norm:
+    """One LayerNorm: u = times x sum of squares - centre, |u| <= width where the calibration holds."""
+
+    times: int
+    width: float
+    arrays: dict[str, NpArray]
+
+
+@dataclass(frozen=True)
+class Folded:
+    """Arrays of the tuned forward pass by dotted name, and what of it is static."""
+
+    arrays: dict[str, NpArray]
+    norms: dict[str, Norm]
+
+
+@dataclass(frozen=True)
+class _Range:
+    lo: float
+    hi: float
+
+    @property
+    def step(self) -> float:
+        """Increase of u per unit of variance when u has the width that suits the range: 2 width / (hi - lo)."""
+        return 4.0 / (math.sqrt(self.lo) + math.sqrt(self.hi)) ** 2
+
+
+class _Stream:
+    """One stretch of the residual stream: `scale` is what its values are multiplied with beside centring."""
+
+    def __init__(self, channels: int, ranges: list[_Range], tolerance: float) -> None:
+        step = min(r.step for r in ranges)
+        self.scale = math.sqrt(step / channels)
+        self._step, self._channels, self._tolerance = step, channels, tolerance
+
+    def norm(self, of: _Range) -> tuple[Norm, float]:
+        """The LayerNorm over `of`, widened so that a whole number takes its sum of squares to u; and the factor of its result."""
+        times = max(1, math.floor(of.step / self._step + 1e-9))
+        lo, hi = of.lo, (2.0 / math.sqrt(times * self._step) - math.sqrt(of.lo)) ** 2
+        width = capacity_width(lo, hi)
+        factors = _fit(lo, hi, width, self._tolerance)
+        centre = width * (hi + lo) / (hi - lo) - times * self._step * EPS
+        arrays = {"linear": factors.linear, "constant": factors.constant, "centre": np.array(centre)}
+        return Norm(times, width, arrays), factors.gain / self.scale
+
+
+def _fit(lo: float, hi: float, width: float, tolerance: float) -> Factors:
+    for levels in range(LEVELS[0], LEVELS[1] + 1):
+        factors = inverse_sqrt(lo, hi, width, levels)
+        if factors.error <= tolerance:
+            return factors
+    raise ValueError(
+        f"no polynomial of degree {2 ** LEVELS[1]} or less gives 1 / sqrt(variance) on [{lo:.3g}, {hi:.3g}] within "
+        f"{tolerance:g}; calibrate with a smaller margin, or raise tolerance"
+    )
+
+
+def fold(
+    cfg: ViTConfig, params: Params, kinds: list[list[str]], calibration: Calibration, gelu: str
+) -> Folded:
+    """Arrays of the tuned forward pass. `kinds[layer][head]` is softmax, relu_softmax or scale.
+
+    Raises ValueError where a calibrated range admits no polynomial.
+    """
+    weights = _float64(params)
+    arrays: dict[str, NpArray] = {}
+    norms: dict[str, Norm] = {}
+    slope = _slope(gelu)
+
+    def stream(*ranges: Range) -> tuple[_Stream, list[_Range]]:
+        widened = [_widened(r, calibration.margin) for r in ranges]
+        return _Stream(cfg.dim, widened, calibration.tolerance), widened
+
+    def add_norm(name: str, of: _Stream, r: _Range) -> float:
+        norms[name], gain = of.norm(r)
+        arrays.update({f"{name}.{k}": v for k, v in norms[name].arrays.items()})
+        return gain
+
+    here, (pre, post) = stream(calibration.pre[0], calibration.norm1[0])
+    kernel = weights["tokenizer"]["0"]["kernel"].reshape(-1, cfg.dim)
+    tokens = np.broadcast_to(weights["positions"][0], (cfg.tokens, cfg.dim)).copy()
+    tokens[0] += weights["class_token"][0, 0]
+    tokens[1:] += weights["tokenizer"]["0"]["bias"]
+    arrays["embed.kernel"], arrays["embed.tokens"] = (_centred(a) * here.scale for a in (kernel, tokens))
+
+    for i in range(cfg.layers):
+        block, name = weights["blocks"][str(i)], f"blocks.{i}"
+        attention = block["attention"]
+        scales, shift = _head_scales(cfg, kinds[i], calibration.rows[i])
+        qkv = attention["qkv"]["kernel"] * scales
+        gain = add_norm(f"{name}.pre_norm", here, pre)
+        gamma, beta = block["pre_norm"]["scale"][:, None], block["pre_norm"]["bias"]
+        arrays[f"{name}.qkv.kernel"], arrays[f"{name}.qkv.bias"] = gain * gamma * qkv, beta @ qkv
+        if i == 0:
+            arrays[f"{name}.class_qkv"] = (_normed(tokens[0]) * gamma[:, 0] + beta) @ qkv
+        if shift.size:
+            arrays[f"{name}.score_shift"] = shift
+        values = _value_scales(cfg, kinds[i])
+        arrays[f"{name}.proj.kernel"] = _centred(attention["proj"]["kernel"] * values[:, None]) * here.scale
+        arrays[f"{name}.proj.bias"] = _centred(attention["proj"]["bias"]) * here.scale
+
+        gain = add_norm(f"{name}.norm1", here, post)
+        last = i + 1 == cfg.layers
+        after = (
+            stream(calibration.final)
+            if last
+            else stream(calibration.pre[i + 1], calibration.norm1[i + 1])
+        )
+        gamma, beta = block["norm1"]["scale"][:, None], block["norm1"]["bias"]
+        one, two = block["linear1"], block["linear2"]
+        # The normed token goes two ways, into the MLP and past it: one matrix for both.
+        ways = np.concatenate([gamma * one["kernel"] * slope, _centred(np.diag(gamma[:, 0])) * after[0].scale], 1)
+        past = _centred(beta + two["bias"]) * after[0].scale
+        arrays[f"{name}.linear1.kernel"] = gain * ways
+        arrays[f"{name}.linear1.bias"] = np.concatenate([(beta @ one["kernel"] + one["bias"]) * slope, past])
+        arrays[f"{name}.linear2.kernel"] = _centred(two["kernel"]) * (after[0].scale / slope)
+        here, ranges = after
+        if not last:
+            pre, post = ranges
+
+    gain = add_norm("norm", here, ranges[0])
+    head, gamma, beta = weights["head"], weights["norm"]["scale"][:, None], weights["norm"]["bias"]
+    arrays["head.kernel"], arrays["head.bias"] = gain * gamma * head["kernel"], beta @ head["kernel"] + head["bias"]
+    return Folded({k: np.asarray(v, dtype=np.float32) for k, v in arrays.items()}, norms)
+
+
+def _head_scales(cfg: ViTConfig, kinds: list[str], rows: tuple[Range | None, ...]) -> tuple[NpArray, NpArray]:
+    """Factors of the columns of qkv, and what is added to the scores of each Softmax head."""
+    per_head = {"q": [], "v": []}  # type: dict[str, list[float]]
+    shift: list[float] = []
+    root, start = cfg.width**-0.5, reciprocal_octave()[1]
+    for kind, r in zip(kinds, rows):
+        value = cfg.tokens**-0.5
+        if kind == "scale":
+            factor = root * cfg.tokens**-0.5
+        elif kind == "relu_softmax":
+            assert r is not None
+            top = start * 2.0 ** RELU_OCTAVES[1] / SCORE_MARGIN
+            factor = root * min(top / r.hi, 4.0 * start / max(r.lo, 1e-3))
+        else:
+            assert r is not None
+            form, _ = exp_root()
+            # Largest row sum at the top of the octaves; if all fit lower, the smallest two octaves up, for precision.
+            high = start * 2.0 ** SOFTMAX_OCTAVES[1] / SCORE_MARGIN
+            top = max(r.hi + math.log(EXP_TOP / high), r.lo + math.log(EXP_TOP / (4.0 * start)))
+            factor = root * form.slope / 2**EXP_SQUARINGS
+            shift.append(-form.slope / 2**EXP_SQUARINGS * top - form.shift)
+        per_head["q"].append(math.sqrt(factor))
+        per_head["v"].append(value)
+    q, v = (np.repeat(per_head[name], cfg.width) for name in ("q", "v"))
+    return np.concatenate([q, q, v]), np.array(shift)
+
+
+def _value_scales(cfg: ViTConfig, kinds: list[str]) -> NpArray:
+    """What the context of each head is multiplied with in proj: 1 for Scale, which keeps N^-1/2 in scores and values each."""
+    return np.repeat([1.0 if kind == "scale" else cfg.tokens**0.5 for kind in kinds], cfg.width)
+
+
+def _slope(gelu: str) -> float:
+    return 1.0 if gelu == "relu" else gelu_gap("tanh" if gelu == "tanh" else "exact")[0].slope
+
+
+def _widened(r: Range, margin: float) -> _Range:
+    return _Range(r.lo / margin + EPS, r.hi * margin + EPS)
+
+
+def _centred(x: NpArray) -> NpArray:
+    """x minus its mean over the last axis."""
+    return x - x.mean(axis=-1, keepdims=True)
+
+
+def _normed(x: NpArray) -> NpArray:
+    c = _centred(x)
+    return c / np.sqrt((c * c).mean() + EPS)
+
+
+def _float64(tree: Any) -> Any:
+    if hasattr(tree, "items"):
+        return {k: _float64(v) for k, v in tree.items()}
+    return np.asarray(tree, dtype=np.float64)

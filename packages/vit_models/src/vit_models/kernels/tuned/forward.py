@@ -1,0 +1,147 @@
+"""The forward pass of the tuned kernels over folded weights: what can share a call does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from ...config import ViTConfig
+from ...static_index import inverse, take
+from ...types import Array
+from .fits import gelu_gap
+from .folding import Norm
+from .functions import (
+    RELU_OCTAVES,
+    SOFTMAX_OCTAVES,
+    exponential,
+    gelu_with,
+    normalise,
+    product_form,
+)
+
+MARK_DOUBLINGS = 12
+
+
+def forward(
+    cfg: ViTConfig,
+    params: Mapping[str, Any],
+    images: Float[Array, "b height width channels"],
+    kinds: list[list[str]],
+    norms: Mapping[str, Norm],
+    gelu: str,
+) -> Float[Array, "b classes"]:
+    """Logits. Where a value leaves the range that its kernel was built for by e, all logits of the image fall by 4096 e."""
+    one = _Pass(cfg, params, kinds, norms, gelu, alone=images.shape[0] == 1)
+    if one.alone:
+        return one.logits(images[0])[None]
+    return jax.vmap(one.logits)(images)
+
+
+def doubled(x: Array, times: int) -> Array:
+    """x times a whole number by additions: a product would be truncated."""
+    total, power = None, x
+    while times:
+        if times & 1:
+            total = power if total is None else total + power
+        power, times = power + power, times >> 1
+    assert total is not None
+    return total
+
+
+class _Pass:
+    def __init__(
+        self,
+        cfg: ViTConfig,
+        params: Mapping[str, Any],
+        kinds: list[list[str]],
+        norms: Mapping[str, Norm],
+        gelu: str,
+        alone: bool,
+    ) -> None:
+        self.cfg, self.p, self.kinds, self.norms, self.gelu, self.alone = cfg, params, kinds, norms, gelu, alone
+        self.checks: list[Array] = []
+
+    def logits(self, image: Float[Array, "height width channels"]) -> Float[Array, " classes"]:
+        cfg, p = self.cfg, self.p
+        excess = jnp.zeros((), image.dtype)
+        d = self._embedded(image)
+        for i in range(cfg.layers):
+            name = f"blocks.{i}"
+            qkv = self._normed(d, f"{name}.pre_norm", p[f"{name}.qkv.kernel"]) + p[f"{name}.qkv.bias"]
+            if i == 0:
+                qkv = jnp.concatenate([p[f"{name}.class_qkv"][None], qkv[1:]])
+            if i + 1 == cfg.layers:
+                d = d[:1]
+            d = d + self._attended(qkv, d.shape[0], i) @ p[f"{name}.proj.kernel"] + p[f"{name}.proj.bias"]
+            h = self._normed(d, f"{name}.norm1", p[f"{name}.linear1.kernel"]) + p[f"{name}.linear1.bias"]
+            y, out = self._activated(h[:, : cfg.mlp_width])
+            d = h[:, cfg.mlp_width :] + y @ p[f"{name}.linear2.kernel"]
+            excess = excess + out
+        logits: Array = self._normed(d, "norm", p["head.kernel"])[0] + p["head.bias"]
+        return logits - doubled(excess, 2**MARK_DOUBLINGS)
+
+    def _embedded(self, image: Array) -> Float[Array, "n c"]:
+        cfg, g, s = self.cfg, self.cfg.grid, self.cfg.patch
+        patches = image.reshape(g, s, g, s, cfg.channels).transpose(0, 2, 1, 3, 4).reshape(g * g, -1)
+        tokens = self.p["embed.tokens"]
+        return jnp.concatenate([tokens[:1], patches @ self.p["embed.kernel"] + tokens[1:]])
+
+    def _normed(self, d: Float[Array, "n c"], name: str, kernel: Float[Array, "c k"]) -> Float[Array, "n k"]:
+        """LayerNorm of d (already centred) times kernel, both to be multiplied by what 1 / sqrt gives, once."""
+        static, k = self.norms[name], kernel.shape[1]
+        eye = jnp.eye(d.shape[0], dtype=bool)
+        if self.alone:
+            # The squares ride in the product with the kernel, as the diagonal of d d^T.
+            product = d @ jnp.concatenate([kernel, d.T], axis=1)
+            squares = jnp.sum(jnp.where(eye, product[:, k:], 0.0), axis=1, keepdims=True)
+            product = product[:, :k]
+        else:
+            product, squares = d @ kernel, jnp.sum(d * d, axis=1, keepdims=True)
+        u = doubled(squares, static.times) - self.p[f"{name}.centre"]
+        if name == "blocks.0.pre_norm":
+            # The class token's own variance is outside, and its row is not used.
+            self.checks += [u[1:] - static.width, -u[1:] - static.width]
+        else:
+            self.checks += [u - static.width, -u - static.width]
+        root = product_form(u, self.p[f"{name}.linear"], self.p[f"{name}.constant"])
+        # A diagonal matrix opens less than a broadcast column.
+        return jnp.where(eye, root, 0.0) @ product if self.alone else root * product
+
+    def _attended(self, qkv: Float[Array, "n qkv"], rows: int, layer: int) -> Float[Array, "r c"]:
+        """Context of the first `rows` tokens, all heads in one product for the scores and one for the values."""
+        cfg, kinds = self.cfg, self.kinds[layer]
+        heads, width, inner = cfg.heads, cfg.width, cfg.heads * cfg.width
+        q, k, v = qkv[:rows, :inner], qkv[:, inner : 2 * inner], qkv[:, 2 * inner :]
+        # Head h's block of rows keeps its own channels: a product for each head would cost its rounds for each.
+        own = jnp.repeat(jnp.eye(heads, dtype=bool), width, axis=1)[:, None, :]
+        a = (jnp.where(own, q[None], 0.0).reshape(heads * rows, inner) @ k.T).reshape(heads, rows, -1)
+        groups = {kind: [h for h in range(heads) if kinds[h] == kind] for kind in dict.fromkeys(kinds)}
+        parts = [self._weights(kind, take(a, group, 0), layer) for kind, group in groups.items()]
+        joined = parts[0] if len(parts) == 1 else jnp.concatenate(parts)
+        weights = take(joined, inverse([h for group in groups.values() for h in group]), 0)
+        every = (weights.reshape(heads * rows, -1) @ v).reshape(heads, rows, inner)
+        return jnp.sum(jnp.where(own, every, 0.0), axis=0)
+
+    def _weights(self, kind: str, a: Float[Array, "h r n"], layer: int) -> Float[Array, "h r n"]:
+        if kind == "scale":
+            return a
+        if kind == "softmax":
+            shift = self.p[f"blocks.{layer}.score_shift"][:, None, None]
+            weights, beyond = normalise(exponential(a + shift), SOFTMAX_OCTAVES)
+        else:
+            weights, beyond = normalise(jnp.maximum(a, 0.0), RELU_OCTAVES)
+        self.checks.append(beyond)
+        return weights
+
+    def _activated(self, h: Float[Array, "n m"]) -> tuple[Array, Array]:
+        """The activation, and by how much all values noted since the last call leave their ranges."""
+        checks, self.checks = self.checks, []
+        if self.gelu == "relu":
+            cut = jnp.maximum(jnp.concatenate([c.reshape(-1) for c in (h, *checks)]), 0.0)
+            return cut[: h.size].reshape(h.shape), jnp.sum(cut[h.size :])
+        form, _ = gelu_gap("tanh" if self.gelu == "tanh" else "exact")
+        return gelu_with(h, form, checks)

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from ...types import Array
 from .fits import EXP_SQUARINGS, GELU_BOUND, Quartic, exp_root, gelu_gap, reciprocal_octave
 
-SOFTMAX_OCTAVES = (-1, 18)
+SOFTMAX_OCTAVES = (-8, 18)
 RELU_OCTAVES = (-8, 8)
 """Row sums that `normalise` tells apart, as powers of two of `reciprocal_octave`'s start."""
 

@@ -90,7 +90,7 @@ def export_program(
             or ("mix" if plan is not None and plan.attention is not None else "softmax"),
             "gelu": gelu or ks.gelu,
             "fuse": fuse,
-            "calibration": None if calibration is None else calibration.to_dict(),
+            "calibration": None if calibration is None else calibration.fingerprint,
             "config": cfg.to_dict(),
             "plan": None if plan is None else plan.to_dict(),
             "labels": None if labels is None else [int(v) for v in labels],

@@ -13,49 +13,79 @@ import pytest
 os.environ.setdefault("OMP_THREAD_LIMIT", "1")
 libspu = pytest.importorskip("spu.libspu", reason="SPU is not installed in this environment")
 
+
 def compiled(program):
     secret = [libspu.Visibility.VIS_SECRET] * len(program.arguments)
     source = libspu.CompilationSource(libspu.SourceIRType.XLA, program.module, secret)
     return libspu.compile(source, libspu.CompilerOptions())
 
 
-def run(program):
-    """Logits that two parties compute from shares of every argument."""
-    import spu.api
+class Parties:
+    """Two parties that keep shares of all arguments but the last, and compute the output for one value of that after another."""
 
-    config = libspu.RuntimeConfig(protocol=libspu.ProtocolKind.SEMI2K, field=libspu.FieldType.FM64)
-    names = [a.name for a in program.arguments]
-    code = libspu.Executable(
-        name="program", input_names=names, output_names=["logits"], code=compiled(program)
-    )
-    io = spu.api.Io(2, config)
-    shares = [io.make_shares(a.value, libspu.Visibility.VIS_SECRET) for a in program.arguments]
-    link = libspu.link.Desc()
-    for rank in range(2):
-        link.add_party(f"party{rank}", f"memory{rank}")
-    results, errors = [None, None], []
+    def __init__(self, program, local_truncation=False, profile=False):
+        import spu.api
 
-    def party(rank):
-        try:
+        config = libspu.RuntimeConfig(protocol=libspu.ProtocolKind.SEMI2K, field=libspu.FieldType.FM64)
+        config.trunc_allow_msb_error = local_truncation
+        self.io, self.names = spu.api.Io(2, config), [a.name for a in program.arguments]
+        self.code = libspu.Executable(
+            name="program", input_names=self.names, output_names=["logits"], code=compiled(program)
+        )
+        link = libspu.link.Desc()
+        for rank in range(2):
+            link.add_party(f"party{rank}", f"memory{rank}")
+        self.runtimes = [None, None]
+
+        def start(rank):
             mine = libspu.RuntimeConfig(config)
-            mine.enable_pphlo_profile = rank == 0
-            runtime = spu.api.Runtime(libspu.link.create_mem(link, rank), mine)
-            for name, share in zip(names, shares):
-                runtime.set_var(name, share[rank])
-            runtime.run(code)
-            results[rank] = runtime.get_var("logits")
-        except BaseException as error:  # noqa: BLE001 - a thread's failure has to reach the test
-            errors.append(error)
+            mine.enable_pphlo_profile = profile and rank == 0
+            self.runtimes[rank] = spu.api.Runtime(libspu.link.create_mem(link, rank), mine)
 
-    threads = [threading.Thread(target=party, args=(rank,), daemon=True) for rank in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(300)
-    if errors:
-        raise errors[0]
-    assert None not in results, "a party did not finish"
-    return io.reconstruct(results)
+        self._both(start)
+        for argument in program.arguments[:-1]:
+            self._share(argument.name, argument.value)
+
+    def run(self, last):
+        """The output for `last`, freshly shared."""
+        self._share(self.names[-1], last)
+        results = [None, None]
+
+        def party(rank):
+            self.runtimes[rank].run(self.code)
+            results[rank] = self.runtimes[rank].get_var("logits")
+
+        self._both(party)
+        return self.io.reconstruct(results)
+
+    def _share(self, name, value):
+        shares = self.io.make_shares(value, libspu.Visibility.VIS_SECRET)
+        for runtime, share in zip(self.runtimes, shares):
+            runtime.set_var(name, share)
+
+    @staticmethod
+    def _both(job):
+        errors = []
+
+        def guarded(rank):
+            try:
+                job(rank)
+            except BaseException as error:  # noqa: BLE001 - a thread's failure has to reach the caller
+                errors.append(error)
+
+        threads = [threading.Thread(target=guarded, args=(rank,), daemon=True) for rank in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(300)
+        if errors:
+            raise errors[0]
+        assert not any(thread.is_alive() for thread in threads), "a party did not finish"
+
+
+def run(program, local_truncation=False):
+    """The output that two parties compute from shares of every argument."""
+    return Parties(program, local_truncation, profile=True).run(program.arguments[-1].value)
 
 
 def traffic(program, capfd):

@@ -59,6 +59,11 @@ class Calibration:
         """The calibration as JSON-ready values."""
         return {"schema": 1, **json.loads(json.dumps(asdict(self)))}
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the canonical JSON: what a Program says of its calibration, whose ranges are the server's."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+
     @staticmethod
     def from_dict(values: Any) -> Calibration:
         """Inverse of `to_dict`. Raises ValueError on anything else."""

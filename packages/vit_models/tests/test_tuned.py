@@ -143,7 +143,12 @@ def test_calibration_crosses_json(model):
     _, _, calibration = model("mix")
     text = json.dumps(calibration.to_dict())
     assert vm.Calibration.from_dict(json.loads(text)) == calibration
-    for spoilt in ({}, [], {**json.loads(text), "schema": 2}, {**json.loads(text), "final": {"lo": 2, "hi": 1}}):
+    for spoilt in (
+        {},
+        [],
+        {**json.loads(text), "schema": 2},
+        {**json.loads(text), "final": {"lo": 2, "hi": 1}},
+    ):
         with pytest.raises(ValueError, match="not a calibration"):
             vm.Calibration.from_dict(spoilt)
 

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
-
 from two_parties import operations, run, traffic
 
 import vit_models as vm

@@ -72,19 +72,31 @@ class Calibration:
                 raise ValueError(f"schema {values['schema']!r}")
             body = {k: v for k, v in values.items() if k != "schema"}
             body["pre"], body["norm1"] = (tuple(_range(r) for r in values[k]) for k in ("pre", "norm1"))
+            _check_settings(values["margin"], values["tolerance"])
             body["final"] = _range(values["final"])
-            body["rows"] = tuple(tuple(None if r is None else _range(r) for r in layer) for layer in values["rows"])
+            body["rows"] = tuple(
+                tuple(None if r is None else _range(r) for r in layer) for layer in values["rows"]
+            )
             return Calibration(**body)
         except (TypeError, KeyError, ValueError) as error:
-            raise ValueError(f"not a calibration ({error}); make one with calibrate(cfg, params, images)") from None
+            raise ValueError(
+                f"not a calibration ({error}); make one with calibrate(cfg, params, images)"
+            ) from None
 
-    def check(self, cfg: ViTConfig, params: Params, plan: AttentionPlan | None, attention: str | None) -> None:
+    def check(
+        self, cfg: ViTConfig, params: Params, plan: AttentionPlan | None, attention: str | None
+    ) -> None:
         """Raise ValueError, naming the fix, unless this was made for just this model."""
         if self.model != _fingerprint(cfg, params, head_kinds(cfg, plan, attention)):
             raise ValueError(
                 "the calibration was made for another model (configuration, weights, attention or plan); "
                 "run calibrate(cfg, params, images, plan=..., attention=...) for this one"
             )
+
+
+def _check_settings(margin: float, tolerance: float) -> None:
+    if not margin > 1.0 or not tolerance > 0.0:
+        raise ValueError(f"margin must exceed 1 and tolerance 0, got {margin} and {tolerance}")
 
 
 def _range(values: Any) -> Range:
@@ -137,12 +149,13 @@ def calibrate(
     Some 100 images of the training set are enough; the other arguments are those of `export_program`. Raises ValueError
     on what the tuned kernels do not compute, and on values that are not finite.
     """
-    if not margin > 1.0 or not tolerance > 0.0:
-        raise ValueError(f"margin must exceed 1 and tolerance 0, got {margin} and {tolerance}")
+    _check_settings(margin, tolerance)
     kinds = head_kinds(cfg, plan, attention)
     images = np.asarray(images, dtype=np.float32)
     if images.ndim != 4 or not len(images):
-        raise ValueError(f"calibration takes images (batch, height, width, channels), got shape {images.shape}")
+        raise ValueError(
+            f"calibration takes images (batch, height, width, channels), got shape {images.shape}"
+        )
     tree = jax.tree_util.tree_map(jnp.asarray, dict(params))
     observe = jax.jit(lambda x: list(_observed(cfg, tree, x, kinds, plan, attention, gelu)))
     seen: list[list[NpArray]] = []

@@ -53,28 +53,22 @@ class Folded:
     norms: dict[str, Norm]
 
 
-@dataclass(frozen=True)
-class _Range:
-    lo: float
-    hi: float
-
-    @property
-    def step(self) -> float:
-        """Increase of u per unit of variance when u has the width that suits the range: 2 width / (hi - lo)."""
-        return 4.0 / (math.sqrt(self.lo) + math.sqrt(self.hi)) ** 2
+def _step(r: Range) -> float:
+    """Increase of u per unit of variance when u has the width that suits the range: 2 width / (hi - lo)."""
+    return 4.0 / (math.sqrt(r.lo) + math.sqrt(r.hi)) ** 2
 
 
 class _Stream:
     """One stretch of the residual stream: `scale` is what its values are multiplied with beside centring."""
 
-    def __init__(self, channels: int, ranges: list[_Range], tolerance: float) -> None:
-        step = min(r.step for r in ranges)
+    def __init__(self, channels: int, ranges: list[Range], tolerance: float) -> None:
+        step = min(_step(r) for r in ranges)
         self.scale = math.sqrt(step / channels)
-        self._step, self._channels, self._tolerance = step, channels, tolerance
+        self._step, self._tolerance = step, tolerance
 
-    def norm(self, of: _Range) -> tuple[Norm, float]:
+    def norm(self, of: Range) -> tuple[Norm, float]:
         """The LayerNorm over `of`, widened so that a whole number takes its sum of squares to u; and the factor of its result."""
-        times = max(1, math.floor(of.step / self._step + 1e-9))
+        times = max(1, math.floor(_step(of) / self._step + 1e-9))
         lo, hi = of.lo, (2.0 / math.sqrt(times * self._step) - math.sqrt(of.lo)) ** 2
         width = capacity_width(lo, hi)
         factors = _fit(lo, hi, width, self._tolerance)
@@ -106,11 +100,11 @@ def fold(
     norms: dict[str, Norm] = {}
     slope = _slope(gelu)
 
-    def stream(*ranges: Range) -> tuple[_Stream, list[_Range]]:
+    def stream(*ranges: Range) -> tuple[_Stream, list[Range]]:
         widened = [_widened(r, calibration.margin) for r in ranges]
         return _Stream(cfg.dim, widened, calibration.tolerance), widened
 
-    def add_norm(name: str, of: _Stream, r: _Range) -> float:
+    def add_norm(name: str, of: _Stream, r: Range) -> float:
         norms[name], gain = of.norm(r)
         arrays.update({f"{name}.{k}": v for k, v in norms[name].arrays.items()})
         return gain
@@ -141,14 +135,14 @@ def fold(
         gain = add_norm(f"{name}.norm1", here, post)
         last = i + 1 == cfg.layers
         after = (
-            stream(calibration.final)
-            if last
-            else stream(calibration.pre[i + 1], calibration.norm1[i + 1])
+            stream(calibration.final) if last else stream(calibration.pre[i + 1], calibration.norm1[i + 1])
         )
         gamma, beta = block["norm1"]["scale"][:, None], block["norm1"]["bias"]
         one, two = block["linear1"], block["linear2"]
         # The normed token goes two ways, into the MLP and past it: one matrix for both.
-        ways = np.concatenate([gamma * one["kernel"] * slope, _centred(np.diag(gamma[:, 0])) * after[0].scale], 1)
+        ways = np.concatenate(
+            [gamma * one["kernel"] * slope, _centred(np.diag(gamma[:, 0])) * after[0].scale], 1
+        )
         past = _centred(beta + two["bias"]) * after[0].scale
         arrays[f"{name}.linear1.kernel"] = gain * ways
         arrays[f"{name}.linear1.bias"] = np.concatenate([(beta @ one["kernel"] + one["bias"]) * slope, past])
@@ -159,17 +153,19 @@ def fold(
 
     gain = add_norm("norm", here, ranges[0])
     head, gamma, beta = weights["head"], weights["norm"]["scale"][:, None], weights["norm"]["bias"]
-    arrays["head.kernel"], arrays["head.bias"] = gain * gamma * head["kernel"], beta @ head["kernel"] + head["bias"]
+    arrays["head.kernel"], arrays["head.bias"] = (
+        gain * gamma * head["kernel"],
+        beta @ head["kernel"] + head["bias"],
+    )
     return Folded({k: np.asarray(v, dtype=np.float32) for k, v in arrays.items()}, norms)
 
 
 def _head_scales(cfg: ViTConfig, kinds: list[str], rows: tuple[Range | None, ...]) -> tuple[NpArray, NpArray]:
     """Factors of the columns of qkv, and what is added to the scores of each Softmax head."""
-    per_head = {"q": [], "v": []}  # type: dict[str, list[float]]
+    factors: list[float] = []
     shift: list[float] = []
     root, start = cfg.width**-0.5, reciprocal_octave()[1]
     for kind, r in zip(kinds, rows):
-        value = cfg.tokens**-0.5
         if kind == "scale":
             factor = root * cfg.tokens**-0.5
         elif kind == "relu_softmax":
@@ -179,15 +175,15 @@ def _head_scales(cfg: ViTConfig, kinds: list[str], rows: tuple[Range | None, ...
         else:
             assert r is not None
             form, _ = exp_root()
-            # Largest row sum at the top of the octaves; if all fit lower, the smallest two octaves up, for precision.
+            # The largest row sum at the top of the octaves; where all fit lower, the smallest two octaves up.
             high = start * 2.0 ** SOFTMAX_OCTAVES[1] / SCORE_MARGIN
             top = max(r.hi + math.log(EXP_TOP / high), r.lo + math.log(EXP_TOP / (4.0 * start)))
             factor = root * form.slope / 2**EXP_SQUARINGS
             shift.append(-form.slope / 2**EXP_SQUARINGS * top - form.shift)
-        per_head["q"].append(math.sqrt(factor))
-        per_head["v"].append(value)
-    q, v = (np.repeat(per_head[name], cfg.width) for name in ("q", "v"))
-    return np.concatenate([q, q, v]), np.array(shift)
+        factors.append(factor)
+    # Half of a factor to the queries, half to the keys: neither loses bits.
+    half = np.repeat(np.sqrt(factors), cfg.width)
+    return np.concatenate([half, half, np.full(half.shape, cfg.tokens**-0.5)]), np.array(shift)
 
 
 def _value_scales(cfg: ViTConfig, kinds: list[str]) -> NpArray:
@@ -199,8 +195,8 @@ def _slope(gelu: str) -> float:
     return 1.0 if gelu == "relu" else gelu_gap("tanh" if gelu == "tanh" else "exact")[0].slope
 
 
-def _widened(r: Range, margin: float) -> _Range:
-    return _Range(r.lo / margin + EPS, r.hi * margin + EPS)
+def _widened(r: Range, margin: float) -> Range:
+    return Range(r.lo / margin + EPS, r.hi * margin + EPS)
 
 
 def _centred(x: NpArray) -> NpArray:

@@ -53,6 +53,8 @@ def doubled(x: Array, times: int) -> Array:
 
 
 class _Pass:
+    """One image through the model; `checks` gathers what must not be positive until the next comparison takes it along."""
+
     def __init__(
         self,
         cfg: ViTConfig,
@@ -62,7 +64,8 @@ class _Pass:
         gelu: str,
         alone: bool,
     ) -> None:
-        self.cfg, self.p, self.kinds, self.norms, self.gelu, self.alone = cfg, params, kinds, norms, gelu, alone
+        self.cfg, self.p, self.kinds = cfg, params, kinds
+        self.norms, self.gelu, self.alone = norms, gelu, alone
         self.checks: list[Array] = []
 
     def logits(self, image: Float[Array, "height width channels"]) -> Float[Array, " classes"]:

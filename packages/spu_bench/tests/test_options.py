@@ -8,7 +8,7 @@ import pytest
 from spu import libspu
 
 from spu_bench import Options, SpuBenchError
-from spu_bench.options import compiler_options, runtime_config, set_link_fields
+from spu_bench.options import PROTOCOLS, compiler_options, runtime_config, set_link_fields, trust_model
 
 RUNTIME = {
     "protocol": None,  # given by --protocol
@@ -114,7 +114,7 @@ def test_wrong_options_are_named(tmp_path: Path, text: str, complaint: str) -> N
     """A wrong key or value is refused before anything starts, by its name."""
     (tmp_path / "options.toml").write_text(text)
     with pytest.raises(SpuBenchError, match=complaint) as caught:
-        Options.load(tmp_path / "options.toml")
+        Options.load(tmp_path / "options.toml").check()
     assert caught.value.reason == "bad_input"
 
 
@@ -122,3 +122,23 @@ def test_unknown_protocol() -> None:
     """The protocols there are get listed."""
     with pytest.raises(SpuBenchError, match="semi2k"):
         runtime_config("semi3k", Options())
+
+
+@pytest.mark.parametrize(
+    ("options", "protocol", "complaint"),
+    [
+        (Options(), "semi2k", r"no protocol 'semi2k' on CrypTen 0\.4\.1.*Fix: use one of beaver"),
+        (Options(compiler={"pretty_print_dump_dir": "x"}), "beaver", r"CrypTen 0\.4\.1 has no compiler options"),
+    ],
+)
+def test_what_another_runtime_does_not_take(options: Options, protocol: str, complaint: str) -> None:
+    with pytest.raises(SpuBenchError, match=complaint) as caught:
+        options.check("crypten-0.4.1", protocol)
+    assert caught.value.reason == "bad_input"
+
+
+def test_every_protocol_says_what_it_trusts() -> None:
+    """SEMI2K by who deals its triples."""
+    assert all(trust_model(protocol, Options()) for protocol in PROTOCOLS)
+    assert "server deals" in trust_model("semi2k", Options()) == trust_model("beaver", Options())
+    assert "no dealer" in trust_model("semi2k", Options(runtime={"beaver_type": "MultiParty"}))

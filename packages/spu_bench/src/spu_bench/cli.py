@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from spu_bench import network_cli, runtime_cli, runtimes
+from spu_bench import launch, network_cli, runtime_cli, runtimes
 from spu_bench.errors import SpuBenchError
 from spu_bench.executors.loopback import cores_per_party
 from spu_bench.options import Options
@@ -22,7 +22,6 @@ from spu_bench.program import load_program
 from spu_bench.record import RunRecord
 from spu_bench.runner import RunFailed, run
 from spu_bench.session import load_session
-from spu_bench.spu03 import launch
 
 app = typer.Typer(
     help="Private inference between two parties on SecretFlow SPU, measured.",
@@ -37,16 +36,18 @@ Existing = Optional[Path]
 @app.command("run")
 def run_command(
     program: Annotated[Path, typer.Argument(help="The Program's directory.")],
-    protocol: Annotated[str, typer.Option(help="semi2k, cheetah, aby3 (three parties) or ref2k.")] = "semi2k",
+    protocol: Annotated[
+        Optional[str], typer.Option(help="semi2k (default), cheetah, aby3 (three parties) or ref2k; on CrypTen beaver.")
+    ] = None,
     network: Annotated[str, typer.Option(help="loopback, lan, wan, or a TOML file.")] = "loopback",
     executor: Annotated[str, typer.Option(help="auto, docker, netns or loopback.")] = "auto",
-    runtime: Annotated[str, typer.Option(help="SPU's version: 0.9.5, or the paper's 0.3.1b0.")] = runtimes.NEWEST,
+    runtime: Annotated[str, typer.Option(help="SPU 0.9.5, the paper's 0.3.1b0, or crypten-0.4.1.")] = runtimes.NEWEST,
     repeats: Annotated[int, typer.Option(min=1, help="Measured inferences of each input.")] = 3,
     warmup: Annotated[int, typer.Option(min=0, help="Inferences before, not measured.")] = 1,
     inputs: Annotated[
         Existing, typer.Option("--input", help="npz of the client's arrays (default: the sample).")
     ] = None,
-    options: Annotated[Existing, typer.Option(help="TOML with [runtime], [compiler] and [link] of SPU.")] = None,
+    options: Annotated[Existing, typer.Option(help="TOML with the runtime's [runtime], [compiler] and [link].")] = None,
     timeout: Annotated[float, typer.Option(help="Limit of the whole run in seconds.")] = 3600.0,
     json: Annotated[Existing, typer.Option(help="Where the record goes, also that of a failed run.")] = None,
     keep_logs: Annotated[Existing, typer.Option(help="Directory for the parties' logs.")] = None,
@@ -55,7 +56,7 @@ def run_command(
 
     Example: spu-bench run prog/ --protocol semi2k --network loopback --repeats 5 --json record.json
     """
-    with _status(f"{protocol} over {network}: {program}"):
+    with _status(f"{runtime} over {network}: {program}"):
         try:
             record = run(
                 load_program(program),

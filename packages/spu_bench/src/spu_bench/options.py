@@ -1,4 +1,4 @@
-"""Every setting of SPU by its own name: TOML tables to RuntimeConfig, CompilerOptions and the link's description."""
+"""Every setting of a runtime by its own name: TOML tables to RuntimeConfig, CompilerOptions and link.Desc."""
 
 from __future__ import annotations
 
@@ -13,18 +13,15 @@ from spu import libspu
 from spu_bench import runtimes
 from spu_bench.errors import SpuBenchError
 
-PROTOCOLS = {"semi2k": 2, "cheetah": 2, "aby3": 3, "ref2k": 2}
+PROTOCOLS = {"semi2k": 2, "cheetah": 2, "aby3": 3, "ref2k": 2, "beaver": 2}
 """Protocol names and the number of parties that each takes here."""
-
-DEFAULT_RUNTIME = {"field": "FM64", "fxp_fraction_bits": 18, "enable_pphlo_profile": True}
-"""FM64 with 18 fraction bits is SPU's own default for that ring; the profile is what the statistics are read from."""
 
 
 class Options(BaseModel):
-    """Settings of SPU, each by the name that SPU gives it; what is not named keeps SPU's default.
+    """Settings of a runtime, each by the name that it has there; what is not named keeps the runtime's default.
 
-    `runtime` holds fields of RuntimeConfig (enums by name, nested messages as tables), `compiler` fields of
-    CompilerOptions, `link` fields of link.Desc.
+    `runtime` holds fields of SPU's RuntimeConfig (enums by name, nested messages as tables), or CrypTen's sections
+    `encoder` and `functions` as tables; `compiler` fields of CompilerOptions, `link` fields of link.Desc.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,24 +44,46 @@ class Options(BaseModel):
     def check(self, runtime: str = runtimes.NEWEST, protocol: str = "semi2k") -> None:
         """Build every configuration once, so that a wrong name or value is found before a party starts.
 
-        Fields of another SPU than this environment's are known to its own party alone. Raises SpuBenchError.
+        Fields of a runtime with an environment of its own are known to its party alone. Raises SpuBenchError.
         """
         known = runtimes.get(runtime)
         if protocol not in known.protocols:
             raise SpuBenchError(
-                f"There is no protocol {protocol!r} on SPU {runtime}.",
+                f"There is no protocol {protocol!r} on {known.title}.",
                 f"use one of {', '.join(known.protocols)}.",
                 "bad_input",
             )
-        if known.python is not None:
-            if self.compiler:
+        for table, settings in self.model_dump().items():
+            if settings and table not in known.tables:
                 raise SpuBenchError(
-                    f"SPU {runtime} has no compiler options.", "leave the table [compiler] out.", "bad_input"
+                    f"{known.title} has no {table} options.", f"leave the table [{table}] out.", "bad_input"
                 )
+        if known.package is not None:
             return
         runtime_config(protocol, self)
         compiler_options(self)
         set_link_fields(libspu.link.Desc(), self)
+
+
+def trust_model(protocol: str, options: Options) -> str:
+    """What the parties have to trust each other with, in a few words: all protocols here expect them to follow it."""
+    if protocol == "semi2k":
+        return _DEALERS.get(options.runtime.get("beaver_type", "TrustedFirstParty"), "semi-honest")
+    return _TRUST[protocol]
+
+
+_FIRST_PARTY = "semi-honest; the server deals the triples and could open everything"
+_DEALERS = {
+    "TrustedFirstParty": _FIRST_PARTY,
+    "TrustedThirdParty": "semi-honest; a third party deals the triples",
+    "MultiParty": "semi-honest; no dealer",
+}
+_TRUST = {
+    "cheetah": "semi-honest; no dealer",
+    "aby3": "semi-honest; no two of the three parties together",
+    "ref2k": "none: every party holds all values",
+    "beaver": _FIRST_PARTY,
+}
 
 
 def runtime_config(protocol: str, options: Options) -> libspu.RuntimeConfig:
@@ -75,7 +94,8 @@ def runtime_config(protocol: str, options: Options) -> libspu.RuntimeConfig:
         )
     config = libspu.RuntimeConfig()
     known = _fields(config)
-    for name, value in {**DEFAULT_RUNTIME, **options.runtime, "protocol": protocol.upper()}.items():
+    defaults = runtimes.get(runtimes.NEWEST).defaults
+    for name, value in {**defaults, **options.runtime, "protocol": protocol.upper()}.items():
         if name not in known:
             raise _unknown("RuntimeConfig field", name, known)
         # Through JSON, since 0.9.5 does not register every enum with Python (CheetahOtKind is missing). The protocol

@@ -74,7 +74,9 @@ class PartyOutcome(_Strict):
     Operations are those of the last inference; `threads` is the cap on compute threads (0: none was set), `cpu_s` the
     process's CPU time, `shared_bytes` what it sent of weights', inputs' and outputs' shares, beside SPU's link.
     `traffic_counted_by` says where the link's bytes and messages come from: "profile", SPU's own statistics of each
-    inference; "relay", one more run of the same Program on loopback, over a relay that counted (spu_bench.relay).
+    inference; "relay", one more run of the same Program on loopback, over a relay that counted (spu_bench.relay);
+    "crypten", CrypTen's own counters of each inference, whose messages are collective operations: gloo takes four
+    one-way delays for each.
     """
 
     rank: int
@@ -84,7 +86,7 @@ class PartyOutcome(_Strict):
     compile_s: float = 0.0
     inferences: list[Inference] = Field(default_factory=list)
     operations: list[OperationStats] = Field(default_factory=list)
-    traffic_counted_by: Literal["profile", "relay"] | None = "profile"
+    traffic_counted_by: Literal["profile", "relay", "crypten"] | None = "profile"
     shared_bytes: int = 0
     peak_memory_bytes: int = 0
     cpu_s: float = 0.0
@@ -132,7 +134,8 @@ class RunRecord(_Strict):
     """One measured cell.
 
     `samples_s` are the seconds of the protocol alone (the slower party's), one per inference after the warm-up.
-    `messages` of a party are SPU's send actions, its rounds. A failed or invalid run has a `failure`, and whatever
+    `messages` of a party are SPU's send actions, its rounds. `trust` is what the parties have to trust each other with
+    (options.trust_model). A failed or invalid run has a `failure`, and whatever
     was seen before it failed. `link_before` and `link_after` are what a probe saw of the link around the run.
     """
 
@@ -141,6 +144,7 @@ class RunRecord(_Strict):
     failure: Failure | None = None
     request: Request
     program: ProgramIdentity | None = None
+    trust: str | None = None
     samples_s: list[float] = Field(default_factory=list)
     statistics: SampleStatistics | None = None
     parties: list[PartyOutcome] = Field(default_factory=list)

@@ -16,7 +16,7 @@ from spu_bench.executors import owner
 from spu_bench.executors.base import Executor
 from spu_bench.network import Network
 from spu_bench.network.probe import judge, probe
-from spu_bench.options import Options
+from spu_bench.options import Options, trust_model
 from spu_bench.parties import LOG, OUTPUTS, PartiesFailed, lay_out, make_session, run_parties
 from spu_bench.party import CLIENT
 from spu_bench.program import Array, Program, read_npz
@@ -43,7 +43,7 @@ class RunFailed(SpuBenchError):
 def run(
     program: Program,
     *,
-    protocol: str = "semi2k",
+    protocol: str | None = None,
     network: str | Network = "loopback",
     executor: str = "auto",
     runtime: str = runtimes.NEWEST,
@@ -57,16 +57,17 @@ def run(
 ) -> RunRecord:
     """Run `program` between parties and measure it.
 
-    `network` is a preset's name, a TOML file or a Network; `executor` one of executors.NAMES; `runtime` a version of
-    SPU. After `warmup` inferences each input is run `repeats` times; `inputs` is an npz with the client's arrays, whose
-    first axis may hold several batches (None: the sample in the Program), and `expected` their logits in plaintext.
-    The parties' logs are copied to `keep_logs`.
+    `protocol` is one that the runtime has (None: its first). `network` is a preset's name, a TOML file or a Network;
+    `executor` one of executors.NAMES; `runtime` one of runtimes.RUNTIMES. After `warmup` inferences each input is run
+    `repeats` times; `inputs` is an npz with the client's arrays, whose first axis may hold several batches (None: the
+    sample in the Program), and `expected` their logits in plaintext. The parties' logs are copied to `keep_logs`.
 
     Raises RunFailed, with the record of the failure, where the run has no valid result; SpuBenchError where what is
     asked for cannot be run at all.
     """
     asked = Network.load(network) if not isinstance(network, Network) else network
     options = options or Options()
+    protocol = protocol or runtimes.get(runtime).protocols[0]
     options.check(runtime, protocol)  # a wrong protocol or field is found before anything starts
     chosen = executors.get(executor, runtimes.get(runtime))
     record = RunRecord(
@@ -88,6 +89,7 @@ def run(
         ),
         machine=provenance.machine(),
         code=provenance.code(),
+        trust=trust_model(protocol, options),
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         duration_s=0.0,
     )

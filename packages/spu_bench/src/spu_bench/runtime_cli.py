@@ -10,14 +10,14 @@ from rich.console import Console
 
 from spu_bench import runtimes
 
-app = typer.Typer(help="The versions of SPU that Programs run on.", no_args_is_help=True)
+app = typer.Typer(help="What Programs run on: versions of SPU, and its peers.", no_args_is_help=True)
 
 
 @app.command("list")
 def list_command() -> None:
     """Show each version, and whether this host can run it."""
     for runtime in runtimes.RUNTIMES.values():
-        there = f"installed, Python {runtime.python}" if runtime.python else "this environment"
+        there = f"installed, Python {runtime.python}" if runtime.package else "this environment"
         print(f"{runtime.version}: {runtimes.missing(runtime) or there}")
 
 
@@ -26,11 +26,11 @@ def install_command(
     version: Annotated[str, typer.Argument(help="A version that `spu-bench runtime list` shows.")],
     python: Annotated[Optional[Path], typer.Option(help="Its interpreter (default: found on this host).")] = None,
 ) -> None:
-    """Make the environment of an older SPU, for the executors netns and loopback, and for `spu-bench party`.
+    """Make the environment of another runtime, for the executors netns and loopback, and for `spu-bench party`.
 
     Example: spu-bench runtime install 0.3.1b0 --python /usr/local/bin/python3.8
     """
     runtime = runtimes.get(version)
-    with Console(stderr=True).status(f"SPU {version}"):
+    with Console(stderr=True).status(runtime.title):
         installed = runtimes.install(runtime, python)
-    print(f"SPU {version} is installed: {installed}")
+    print(f"{runtime.title} is installed: {installed}")

@@ -1,7 +1,7 @@
-"""The versions of SPU that a Program runs on, and the Python environment that each needs.
+"""What a Program runs on, versions of SPU and its peers, and the Python environment that each needs.
 
-Today's SPU runs in the environment of this package. An older one has an environment of its own, made once by
-`spu-bench runtime install`, and a party module that runs there.
+Today's SPU runs in the environment of this package. Any other runtime has an environment of its own, made once by
+`spu-bench runtime install`, and a subpackage here with its requirements and the party that runs there.
 """
 
 from __future__ import annotations
@@ -11,27 +11,37 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
-from dataclasses import dataclass
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
+from typing import Any, Literal
 
 from spu_bench.errors import SpuBenchError
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """A version of SPU.
+    """A library that runs Programs, at one version: `version` is its name here, `title` the one in messages.
 
-    `python` is the version of Python that it needs (None: this package's own), `image` the Docker image that has it,
-    `protocols` what it can run here, `least_cores` how many cores a party has to see.
+    `protocols` are those that it can run here, the first its default; `package` is the subpackage of its party and
+    `python` the version of Python that this needs (None: this environment's). `image` is the Docker image that has it
+    (None: there is none), `least_cores` how many cores a party has to see. `counted_by` says who counts its link's
+    bytes and messages (`record.PartyOutcome`), `tables` which tables of `Options` it takes; `defaults` are settings of
+    the table `runtime` for what the user leaves out.
     """
 
     version: str
-    image: str
+    title: str
     protocols: tuple[str, ...]
+    counted_by: Literal["profile", "relay", "crypten"]
+    image: str | None = None
+    package: str | None = None
     python: str | None = None
     least_cores: int = 1
+    tables: tuple[str, ...] = ("runtime",)
+    defaults: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def home(self) -> Path:
@@ -46,10 +56,36 @@ class Runtime:
         return f"spu-bench runtime install {self.version}"
 
 
+# FM64 with 18 fraction bits is SPU's own default for that ring; the profile is what the statistics are read from.
+_SPU_DEFAULTS = {"field": "FM64", "fxp_fraction_bits": 18, "enable_pphlo_profile": True}
 RUNTIMES = {
-    "0.9.5": Runtime("0.9.5", "spu-bench:reference", ("semi2k", "cheetah", "aby3", "ref2k")),
-    # On one core it divides by its number of worker threads, which is one less than the cores that it sees.
-    "0.3.1b0": Runtime("0.3.1b0", "spu-bench:paper", ("semi2k", "cheetah"), python="3.8", least_cores=2),
+    runtime.version: runtime
+    for runtime in (
+        Runtime(
+            "0.9.5",
+            "SPU 0.9.5",
+            ("semi2k", "cheetah", "aby3", "ref2k"),
+            counted_by="profile",
+            image="spu-bench:reference",
+            tables=("runtime", "compiler", "link"),
+            defaults=_SPU_DEFAULTS,
+        ),
+        Runtime(
+            "0.3.1b0",
+            "SPU 0.3.1b0",
+            ("semi2k", "cheetah"),
+            counted_by="relay",
+            image="spu-bench:paper",
+            package="spu03",
+            python="3.8",
+            least_cores=2,  # on one core it divides by its number of worker threads: one less than it sees cores
+            tables=("runtime", "link"),
+            defaults=_SPU_DEFAULTS,
+        ),
+        Runtime(
+            "crypten-0.4.1", "CrypTen 0.4.1", ("beaver",), counted_by="crypten", package="crypten04", python="3.11"
+        ),
+    )
 }
 NEWEST = "0.9.5"
 
@@ -74,7 +110,7 @@ def interpreter(runtime: Runtime) -> Path:
 def _checked(runtime: Runtime, path: Path) -> Path:
     if not path.exists():
         raise SpuBenchError(
-            f"The environment of SPU {runtime.version} is not installed.", f"{runtime.install_command}", "environment"
+            f"The environment of {runtime.title} is not installed.", f"{runtime.install_command}", "environment"
         )
     done = subprocess.run([path, "-c", _VERSIONS], capture_output=True, text=True, env=clean_environment())
     try:
@@ -84,7 +120,7 @@ def _checked(runtime: Runtime, path: Path) -> Path:
     for name, wanted in _requirements(runtime).items():
         if found.get(name) != wanted:
             raise SpuBenchError(
-                f"SPU {runtime.version} needs {name} {wanted}, its environment has {found.get(name, 'none')}.",
+                f"{runtime.title} needs {name} {wanted}, its environment has {found.get(name, 'none')}.",
                 f"{runtime.install_command}",
                 "environment",
             )
@@ -126,7 +162,7 @@ def install(runtime: Runtime, python: Path | None = None) -> Path:
     """
     if runtime.python is None:
         raise SpuBenchError(
-            f"SPU {runtime.version} comes with spu_bench itself.", "there is nothing to install.", "bad_input"
+            f"{runtime.title} comes with spu_bench itself.", "there is nothing to install.", "bad_input"
         )
     base = _check_python(python, runtime) if python else _find_python(runtime)
     work = runtime.home.with_name(f".{runtime.version}.part")
@@ -153,7 +189,7 @@ def install(runtime: Runtime, python: Path | None = None) -> Path:
 
 def requirements_file(runtime: Runtime) -> Path:
     """The pinned packages of the environment."""
-    return Path(str(resources.files("spu_bench") / "spu03" / "requirements.txt"))
+    return Path(str(resources.files("spu_bench") / str(runtime.package) / "requirements.txt"))
 
 
 def _requirements(runtime: Runtime) -> dict[str, str]:
@@ -168,14 +204,16 @@ def _find_python(runtime: Runtime) -> Path:
         except SpuBenchError:
             continue
     raise SpuBenchError(
-        f"There is no Python {runtime.python} here, which SPU {runtime.version} needs.",
-        f"`uv python install {runtime.python}` or `pyenv install {runtime.python}`, then {runtime.install_command}; "
-        f"or build its image with docker/build --runtime {runtime.version} and use --executor docker.",
+        f"There is no Python {runtime.python} here, which {runtime.title} needs.",
+        f"`uv python install {runtime.python}` or `pyenv install {runtime.python}`, then {runtime.install_command}"
+        + (f"; or docker/build --runtime {runtime.version}, and --executor docker." if runtime.image else "."),
         "environment",
     )
 
 
 def _candidates(version: str) -> Iterator[Path]:
+    if version == "{}.{}".format(*sys.version_info):
+        yield Path(sys.executable)
     if found := shutil.which(f"python{version}"):
         yield Path(found)
     yield from sorted(
@@ -216,6 +254,6 @@ def _run(command: list[str | Path]) -> None:
         errors = [line for line in said if "rror" in line]
         raise SpuBenchError(
             f"The environment could not be made: {(errors or said or ['no word of it'])[-1].strip()}.",
-            "see that the package index is reachable and the disk is not full, then run it again.",
+            "see that the package index is reachable and has it, and that the disk is not full, then run it again.",
             "environment",
         )

@@ -35,7 +35,7 @@ class Session(BaseModel):
     """The content of a link file.
 
     `party` lists the addresses in rank order: rank 0 is the server (weights), rank 1 the client (image), rank 2, in
-    a protocol of three, a helper without inputs. Every party has the same file. `runtime` is the version of SPU.
+    a protocol of three, a helper without inputs. Every party has the same file. `runtime` is one of runtimes.RUNTIMES.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

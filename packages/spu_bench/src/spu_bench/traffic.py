@@ -20,8 +20,8 @@ from spu_bench.relay import Relay
 
 
 def counts_itself(runtime: str) -> bool:
-    """Whether that version of SPU counts its link's bytes and messages."""
-    return runtimes.get(runtime).python is None
+    """Whether that runtime counts its link's bytes and messages."""
+    return runtimes.get(runtime).counted_by != "relay"
 
 
 def count_traffic(request: Request, program: Program, scratch: Path) -> list[Traffic]:

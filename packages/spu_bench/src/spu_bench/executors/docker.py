@@ -190,6 +190,10 @@ class DockerExecutor:
                 self._hosts = []
 
     def _find_image(self, engine: Any) -> Any:
+        if self._image is None:
+            raise SpuBenchError(
+                f"there is no image with {self._runtime.title}.", "use --executor netns or loopback.", "environment"
+            )
         try:
             image = engine.images.get(self._image)
         except _docker().errors.ImageNotFound:
@@ -288,7 +292,7 @@ class DockerExecutor:
 
 
 def _build_option(runtime: runtimes.Runtime) -> str:
-    return "" if runtime.python is None else f" --runtime {runtime.version}"
+    return "" if runtime.package is None else f" --runtime {runtime.version}"
 
 
 def sweep(engine: Any) -> None:

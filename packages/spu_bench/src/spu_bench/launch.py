@@ -1,24 +1,27 @@
-"""Being a party on SPU 0.3.1b0: this process checks what it is given, starts the old interpreter, and reads its report.
+"""Being a party on a runtime with an environment of its own: check the inputs, start its interpreter, read its report.
 
-The old party gets a directory with the few modules that it imports, and all it has to know in one JSON file.
+The party there (`guest`) gets a directory with the few modules that it imports, and all that it has to know as JSON.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from spu_bench import runtimes
 from spu_bench.errors import SpuBenchError, killed
 from spu_bench.executors import owner
-from spu_bench.options import DEFAULT_RUNTIME
 from spu_bench.party import HOLDERS, watch_opened_files
 from spu_bench.profile import Traffic
 from spu_bench.program import Program
@@ -26,9 +29,8 @@ from spu_bench.record import Failure, Inference, PartyOutcome, write_whole
 from spu_bench.session import Session
 from spu_bench.spu03.profile import parse_profiles
 
-_SOURCES = ("__init__.py", "errors.py", "exchange.py", "spu03/__init__.py", "spu03/layout.py", "spu03/party.py")
+_COMMON = ("__init__.py", "errors.py", "exchange.py", "guest.py")
 _REFUSED = re.compile("failed to legalize operation '[^']*'")
-_RECEIVE_TIMEOUT_MS = 600_000  # one message of the larger models takes minutes over this link
 
 
 def run_party(
@@ -42,12 +44,12 @@ def run_party(
     interface: str | None = None,
     link_counter: Path | None = None,
 ) -> PartyOutcome:
-    """Be one party on SPU 0.3.1b0, as `spu_bench.party.run_party` on today's.
+    """Be one party on the session's runtime, as `spu_bench.party.run_party` on this environment's SPU.
 
     `link_counter` is a file in which a `relay` counts what this party sends and receives. Raises SpuBenchError.
     """
     session.check_rank(rank)
-    runtime = runtimes.get("0.3.1b0")
+    runtime = runtimes.get(session.runtime)
     outcome = PartyOutcome(rank=rank, role="client" if rank else "server", traffic_counted_by=None)
     opened = watch_opened_files()
     with owner.scratch(owner.new_name()) as scratch:
@@ -57,9 +59,9 @@ def run_party(
             task = _task(rank, program, session, source, output, interface, link_counter, scratch)
             report = _run(runtime, scratch, task)
             log = (scratch / "log").read_text(errors="replace")
-            outcome = _read(outcome, report, log, interface)
+            outcome = _read(runtime, outcome, report, log, interface)
             if outcome.failure is not None:
-                named = _REFUSED.search(log)  # the compiler names the operation in its log alone
+                named = _REFUSED.search(log)  # SPU's compiler names the operation in its log alone
                 problem = f"{outcome.failure.problem} ({named[0]})" if named else outcome.failure.problem
                 raise SpuBenchError(problem, outcome.failure.fix, outcome.failure.reason)
         except SpuBenchError as error:
@@ -76,14 +78,14 @@ def _check_cores(runtime: runtimes.Runtime) -> None:
     cores = len(os.sched_getaffinity(0))
     if cores < runtime.least_cores:
         raise SpuBenchError(
-            f"A party on SPU {runtime.version} has to see {runtime.least_cores} cores, this one sees {cores}.",
+            f"A party on {runtime.title} has to see {runtime.least_cores} cores, this one sees {cores}.",
             "let it see more: taskset, or another machine.",
             "environment",
         )
 
 
 def _check_inputs(rank: int, program: Program, source: Path | None) -> None:
-    """Read once what this party holds, so that the old party need not check it."""
+    """Read once what this party holds, so that the party in the other environment need not check it."""
     program.module()
     for holder, owner_rank in HOLDERS.items():
         if owner_rank in (None, rank):
@@ -100,17 +102,21 @@ def _task(
     link_counter: Path | None,
     scratch: Path,
 ) -> dict[str, Any]:
-    """All that the old party has to know."""
+    """All that the party in the other environment has to know."""
+    runtime = runtimes.get(session.runtime)
     links = [[party.address, party.port if at == rank else party.seen_at] for at, party in enumerate(session.party)]
+    options = session.options.model_dump()
     return {
         "rank": rank,
         "parent": os.getpid(),
+        "runtime": runtime.title,
         "program": str(program.path),
         "manifest": program.manifest.model_dump(mode="json", by_alias=True),
         "source": str(source) if source else None,
         "output": str(output) if output else None,
         "report": str(scratch / "report"),
         "interface": interface,
+        "device": _device(session.party[rank].address),
         "link_counter": str(link_counter) if link_counter else None,
         "link": links,
         "exchange": [[party.address, party.port + 1] for party in session.party],
@@ -118,24 +124,38 @@ def _task(
         "repeats": session.repeats,
         "warmup": session.warmup,
         "connect_timeout_s": session.connect_timeout_s,
-        "receive_timeout_ms": _RECEIVE_TIMEOUT_MS,
-        "runtime_config": {**DEFAULT_RUNTIME, **session.options.runtime, "protocol": session.protocol.upper()},
-        "link_fields": session.options.link,
+        "protocol": session.protocol,
+        "options": {**options, "runtime": {**runtime.defaults, **options["runtime"]}},
     }
 
 
+def _device(address: str) -> str:
+    """The network interface of this host that has `address`; SpuBenchError where there is none."""
+    with contextlib.suppress(OSError):
+        address = socket.gethostbyname(address)
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(each.address == address for each in addresses):
+            return name
+    raise SpuBenchError(
+        f"No network interface of this host has the address {address}.",
+        "give this party's own address in the link file.",
+        "environment",
+    )
+
+
 def _run(runtime: runtimes.Runtime, scratch: Path, task: dict[str, Any]) -> dict[str, Any]:
-    """Start the old party, wait for its end, and return what it reports."""
+    """Start the party in its own environment, wait for its end, and return what it reports."""
     interpreter = runtimes.interpreter(runtime)
-    package = Path(__file__).resolve().parents[1]
-    for name in _SOURCES:
-        target = scratch / "code" / "spu_bench" / name
+    package = Path(__file__).resolve().parent
+    own = (package / str(runtime.package)).glob("*.py")
+    for path in (*(package / name for name in _COMMON), *own):
+        target = scratch / "code" / "spu_bench" / path.relative_to(package)
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(package / name, target)
+        shutil.copyfile(path, target)
     (scratch / "task").write_text(json.dumps(task))
     with open(scratch / "log", "wb") as log:
         status = subprocess.Popen(
-            [interpreter, "-m", "spu_bench.spu03.party", str(scratch / "task")],
+            [interpreter, "-m", f"spu_bench.{runtime.package}.party", str(scratch / "task")],
             env={**runtimes.clean_environment(), "PYTHONPATH": str(scratch / "code")},
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -149,14 +169,16 @@ def _run(runtime: runtimes.Runtime, scratch: Path, task: dict[str, Any]) -> dict
         lines = (scratch / "log").read_text(errors="replace").strip().splitlines()
         print("\n".join(lines[-20:]), file=sys.stderr)
         raise SpuBenchError(
-            f"The party on SPU {runtime.version} ended with status {status}: {lines[-1] if lines else 'no word of it'}",
+            f"The party on {runtime.title} ended with status {status}: {lines[-1] if lines else 'no word of it'}",
             "see the lines before this one.",
             "failed",
         ) from None
     return report
 
 
-def _read(outcome: PartyOutcome, report: dict[str, Any], log: str, interface: str | None) -> PartyOutcome:
+def _read(
+    runtime: runtimes.Runtime, outcome: PartyOutcome, report: dict[str, Any], log: str, interface: str | None
+) -> PartyOutcome:
     inferences = [
         Inference(
             **dict(zip(("input_s", "run_s", "reveal_s"), each["times"])),
@@ -167,7 +189,7 @@ def _read(outcome: PartyOutcome, report: dict[str, Any], log: str, interface: st
         )
         for each in report.pop("inferences", [])
     ]
-    profiles = parse_profiles(log.splitlines())
+    profiles = parse_profiles(log.splitlines())  # SPU alone leaves any
     counted = bool(inferences) and inferences[-1].link is not None
     return PartyOutcome.model_validate(
         {
@@ -176,6 +198,6 @@ def _read(outcome: PartyOutcome, report: dict[str, Any], log: str, interface: st
             "versions": {**report.get("versions", {}), "spu_bench": importlib.metadata.version("spu_bench")},
             "inferences": inferences,
             "operations": profiles[-1] if profiles else [],
-            "traffic_counted_by": "relay" if counted else None,
+            "traffic_counted_by": runtime.counted_by if counted else None,
         }
     )

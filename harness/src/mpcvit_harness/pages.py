@@ -12,7 +12,14 @@ from mpcvit_harness.measured import Measured, counted
 from mpcvit_harness.verdicts import Evaluation, evaluate
 from spu_bench.record import write_whole
 
-PAGES = ("README.md", "docs/claims.md", "docs/models.md", "docs/networks.md", "docs/paper-division.md")
+PAGES = (
+    "README.md",
+    "docs/claims.md",
+    "docs/models.md",
+    "docs/networks.md",
+    "docs/paper-division.md",
+    "docs/peers.md",
+)
 """Pages that hold tables: `<!-- table NAME -->` ... `<!-- end of table -->`."""
 
 Table = Callable[[list[Measured], Path], str]

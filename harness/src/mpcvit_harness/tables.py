@@ -1,4 +1,4 @@
-"""Tables of the docs, made from records: first inferences, links, variants. `pages` puts them where they belong."""
+"""Tables of the docs, made from records: first inferences, links, variants, peers. `pages` puts them in place."""
 
 from __future__ import annotations
 
@@ -146,11 +146,44 @@ def variants(measured: list[Measured], page: Path) -> str:
     return markdown((*head, "largest logit error", ""), rows)
 
 
+def peers(measured: list[Measured], page: Path) -> str:
+    """The same model on CrypTen and on SPU: a row a model, link and system, beside accurate CrypTen on that machine."""
+    mine = [m for m in measured if m.cell.experiment == "peers"]
+
+    def key(m: Measured) -> tuple[str, str, str]:
+        return m.cell.name.rpartition("-")[2], m.cell.network_name, m.machine
+
+    def median(m: Measured) -> float:
+        assert m.record.statistics is not None
+        return m.record.statistics.median
+
+    accurate = {key(m): median(m) for m in mine if m.cell.name.startswith("crypten-accurate-")}
+    rows = [
+        (
+            key(m)[0],
+            f"`{m.cell.network_name}`",
+            m.cell.name.rpartition("-")[0],
+            m.seconds,
+            str(m.record.rounds),
+            f"{max(m.record.sent_bytes) / 1e6:.1f}",
+            f"{m.record.accuracy.max_abs_error:.4f}" if m.record.accuracy else "",
+            f"{accurate[key(m)] / median(m):.2f}" if key(m) in accurate else "",
+            m.record.trust or "",
+            m.link(page),
+        )
+        for m in sorted(mine, key=lambda m: (key(m), -median(m)))
+    ]
+    head = ("model", "network", "system", "seconds: median [range]", "rounds", "MB sent by a party")
+    more = ("largest logit error", "times as fast as accurate CrypTen", "trust", "")
+    return markdown((*head, *more), rows)
+
+
 TABLES: dict[str, Callable[[list[Measured], Path], str]] = {
     "first_inferences": first_inferences,
     "links": links,
     "shaper_cost": shaper_cost,
     "variants": variants,
+    "peers": peers,
 }
 
 

@@ -25,6 +25,7 @@ HALF = ((1, 1, 0, 0),) * 7
 ATTENTIONS = ("softmax", "scale", "mix")
 REPEATS = {"wan": 3, "lan": 3, "loopback": 5}
 
+LOCAL_TRUNCATION = Options(runtime={"trunc_allow_msb_error": True})
 CRYPTEN = {"runtime": "crypten-0.4.1", "protocol": "beaver"}
 SYSTEMS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "crypten": ({"gelu": "tanh"}, CRYPTEN),
@@ -34,6 +35,8 @@ SYSTEMS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "plain": ({"gelu": "exact"}, {}),
     "plain-tanh": ({"gelu": "tanh"}, {}),
+    "tuned": ({"gelu": "exact", "kernels": "tuned"}, {}),
+    "tuned-local_truncation": ({"gelu": "exact", "kernels": "tuned"}, {"options": LOCAL_TRUNCATION}),
 }
 """What runs: by name, how the model is exported and what it is run on."""
 

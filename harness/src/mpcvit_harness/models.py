@@ -12,7 +12,9 @@ import numpy.typing as npt
 from mpc_search import Model, fashion_mnist, load_checkpoint, predict
 from mpcvit_harness.cells import Cell, ModelSpec
 from spu_bench import Program, load_program
-from vit_models import AttentionPlan, export_program, get_config, init
+from vit_models import AttentionPlan, Calibration, calibrate, export_program, get_config, init
+
+CALIBRATION_IMAGES = 128
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ def prepare(cell: Cell, directory: Path, checkpoints: Path) -> Prepared:
         gelu=model.gelu,
         batch=spec.batch,
         fuse=spec.linear_gelu.fuse if spec.linear_gelu else False,
+        calibration=_calibration(model, params, spec),
     )
     program = load_program(exported.save(directory / "program"))
     if not cell.images:
@@ -57,6 +60,19 @@ def _model(spec: ModelSpec, checkpoints: Path) -> tuple[Model, dict[str, Any], d
     config = get_config(spec.config, num_classes=spec.num_classes, **spec.overrides)
     gelu = spec.gelu or "exact"
     return Model(config, spec.attention, _plan(spec), gelu), init(config, int(which), attention=spec.attention), None
+
+
+def _calibration(model: Model, params: dict[str, Any], spec: ModelSpec) -> Calibration | None:
+    """What the tuned kernels have to know of the model: from training images, or noise where weights are random."""
+    if spec.kernels != "tuned":
+        return None
+    config = model.config
+    shape = (CALIBRATION_IMAGES, config.image_size, config.image_size, config.channels)
+    if spec.weights.startswith("checkpoint:"):
+        images = fashion_mnist("train").images[:CALIBRATION_IMAGES]
+    else:
+        images = np.random.default_rng(1).normal(size=shape).astype(np.float32)
+    return calibrate(config, params, images, plan=model.plan, attention=model.attention, gelu=model.gelu)
 
 
 def _plan(spec: ModelSpec) -> AttentionPlan | None:

@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from spu_bench.cost import Prediction, predict
     from spu_bench.errors import SpuBenchError
     from spu_bench.network import Network
     from spu_bench.options import Options
@@ -16,15 +17,28 @@ if TYPE_CHECKING:
 _HOMES = {
     "Network": "network",
     "Options": "options",
+    "Prediction": "cost",
     "Program": "program",
     "RunFailed": "runner",
     "RunRecord": "record",
     "SpuBenchError": "errors",
     "load_program": "program",
+    "predict": "cost",
     "run": "runner",
 }
 
-__all__ = ["Network", "Options", "Program", "RunFailed", "RunRecord", "SpuBenchError", "load_program", "run"]
+__all__ = [
+    "Network",
+    "Options",
+    "Prediction",
+    "Program",
+    "RunFailed",
+    "RunRecord",
+    "SpuBenchError",
+    "load_program",
+    "predict",
+    "run",
+]
 
 
 def __getattr__(name: str) -> Any:

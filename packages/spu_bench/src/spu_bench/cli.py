@@ -1,4 +1,4 @@
-"""The command line: spu-bench run | party | network."""
+"""The command line: spu-bench run | party | network | predict | calibrate."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from spu_bench import launch, network_cli, runtime_cli, runtimes
+from spu_bench.cost.cli import calibrate_command, predict_command
 from spu_bench.errors import SpuBenchError
 from spu_bench.executors.loopback import cores_per_party
 from spu_bench.options import Options
@@ -30,6 +31,8 @@ app = typer.Typer(
 )
 app.add_typer(network_cli.app, name="network")
 app.add_typer(runtime_cli.app, name="runtime")
+app.command("predict")(predict_command)
+app.command("calibrate")(calibrate_command)
 Existing = Optional[Path]
 
 

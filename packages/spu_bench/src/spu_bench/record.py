@@ -137,6 +137,7 @@ class RunRecord(_Strict):
     `messages` of a party are SPU's send actions, its rounds. `trust` is what the parties have to trust each other with
     (options.trust_model). A failed or invalid run has a `failure`, and whatever
     was seen before it failed. `link_before` and `link_after` are what a probe saw of the link around the run.
+    `prediction` is what the cost model said of the same Program, protocol and network, where it was asked.
     """
 
     schema_version: Literal[1] = 1
@@ -155,6 +156,7 @@ class RunRecord(_Strict):
     logits: list[list[float]] | None = None
     machine: dict[str, Any] = Field(default_factory=dict)
     code: dict[str, Any] = Field(default_factory=dict)
+    prediction: dict[str, Any] | None = None
     cell: dict[str, Any] | None = None
     cell_fingerprint: str | None = None
     started_at: str

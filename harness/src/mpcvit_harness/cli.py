@@ -1,7 +1,8 @@
-"""The command line: mpcvit-report build | claims | tables | check."""
+"""The command line: mpcvit-report build | claims | tables | check | costs."""
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -9,11 +10,15 @@ from typing import Annotated
 import typer
 
 from mpcvit_harness import claims_tables
+from mpcvit_harness.cells import ModelSpec
 from mpcvit_harness.claims import CLAIMS, ClaimsError, load
+from mpcvit_harness.costs import cost_table
 from mpcvit_harness.measured import counted
 from mpcvit_harness.pages import stale, write
 from mpcvit_harness.report import build
 from mpcvit_harness.verdicts import evaluate
+from spu_bench import SpuBenchError
+from spu_bench.record import write_whole
 
 app = typer.Typer(help="The report of the reproduction.", no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -94,10 +99,35 @@ def check_command(
         raise typer.Exit(1)
 
 
+@app.command("costs")
+def costs_command(
+    config: Annotated[str, typer.Option(help="The model's architecture.")] = "vit_7_4_32",
+    attention: Annotated[str, typer.Option(help="A mix: what heads are when on, and when off.")] = "mix",
+    kernels: Annotated[str, typer.Option(help="The kernel set.")] = "plain",
+    gelu: Annotated[str, typer.Option(help="The form of GeLU.")] = "tanh",
+    num_classes: Annotated[int, typer.Option(help="Classes of the model.")] = 10,
+    protocol: Annotated[str, typer.Option(help="semi2k or cheetah.")] = "semi2k",
+    network: Annotated[str, typer.Option(help="loopback, lan, wan, or a TOML file.")] = "wan",
+    calibration: Annotated[Path | None, typer.Option(help="The calibration (default: the user's own).")] = None,
+    out: Annotated[Path, typer.Option(help="Where the cost table goes.")] = Path("costs.json"),
+) -> None:
+    """Predict every plan of a mix: write the cost table that `mpc-search` takes, without running a plan.
+
+    Example: mpcvit-report costs --config vit_7_4_32 --network wan --out costs.json
+    """
+    model = ModelSpec(config=config, attention=attention, kernels=kernels, gelu=gelu, num_classes=num_classes)
+    table = cost_table(model, protocol, network, calibration=calibration)
+    write_whole(out, json.dumps(table, indent=1) + "\n")
+    print(f"The cost table is {out}")
+
+
 def main() -> None:
     """Run the command line."""
     try:
         app()
+    except SpuBenchError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2 if error.reason == "bad_input" else 1) from None
     except ClaimsError as error:
         print(f"error: {error}. Fix: correct the claims (docs/claims.md)", file=sys.stderr)
         raise SystemExit(2) from None

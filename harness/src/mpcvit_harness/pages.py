@@ -9,12 +9,14 @@ from pathlib import Path
 from mpcvit_harness import claims_tables, paper_tables, tables
 from mpcvit_harness.claims import CLAIMS, Claims, load
 from mpcvit_harness.measured import Measured, counted
+from mpcvit_harness.predictions import predictions
 from mpcvit_harness.verdicts import Evaluation, evaluate
 from spu_bench.record import write_whole
 
 PAGES = (
     "README.md",
     "docs/claims.md",
+    "docs/cost-model.md",
     "docs/models.md",
     "docs/networks.md",
     "docs/paper-division.md",
@@ -24,7 +26,7 @@ PAGES = (
 
 Table = Callable[[list[Measured], Path], str]
 
-TABLES: dict[str, Table] = {**tables.TABLES, **paper_tables.TABLES}
+TABLES: dict[str, Table] = {**tables.TABLES, **paper_tables.TABLES, "predictions": predictions}
 
 _MARKERS = re.compile(r"(<!-- table (?P<name>\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 

@@ -1,0 +1,45 @@
+"""The cost table for the search says of a plan what the prediction of its Program says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mpcvit_harness.cells import Cell, ModelSpec
+from mpcvit_harness.costs import cost_table
+from mpcvit_harness.models import prepare
+from spu_bench import predict
+from spu_bench.cost.table import load
+
+TINY = ModelSpec(
+    config="vit_4_4_28",
+    overrides={"layers": 2, "heads": 2, "dim": 8, "patch": 14},
+    attention="mix",
+    gelu="tanh",
+    heads=((0, 0), (0, 0)),
+)
+
+
+def test_a_plan_costs_what_its_layers_cost(tmp_path: Path) -> None:
+    """A plan that no Program of the table has: its seconds are the rest and its layers', without measuring again."""
+    calibration = tmp_path / "calibration.json"
+    cost_table(TINY, network="loopback", calibration=calibration)
+    _price_by_turns(calibration)
+    table = cost_table(TINY, network="loopback", calibration=calibration)
+    assert [len(layer) for layer in table["layers"]] == [3, 3] and min(min(table["layers"])) >= 0
+    model = TINY.model_copy(update={"heads": ((1, 0), (0, 0))})
+    program = prepare(Cell(experiment="costs", name="mixed", model=model), tmp_path, tmp_path).program
+    found = predict(program, calibration=calibration, measure_new=False)
+    first, second = table["layers"]
+    assert second[0] < first[1] and found.seconds > table["rest"]
+    assert found.seconds == pytest.approx(table["rest"] + first[1] + second[0])
+
+
+def _price_by_turns(path: Path) -> None:
+    """Replace measured seconds by a millisecond a turn, so that no clock decides."""
+    calibration = load(path)
+    for costs in calibration.tables.values():
+        for cost in costs.steps.values():
+            cost.seconds = 0.001 * cost.turns
+    calibration.save(path)

@@ -1,0 +1,59 @@
+"""The table of predictions follows from records that keep one, and from nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from experiment_files import cells_of
+
+from mpcvit_harness.cells import Cell, ModelSpec
+from mpcvit_harness.measured import Measured
+from mpcvit_harness.predictions import points, predictions
+from spu_bench import Network, Prediction, RunRecord
+from spu_bench.cost.calibrate import LINK as LINK_OF_CALIBRATION
+from spu_bench.network import PRESETS
+from spu_bench.record import Request, summarize
+
+LINK = Network(name="link", rate_mbit=80.0, rtt_ms=20.0)
+
+
+def measured(name: str, seconds: float, predicted: float | None) -> Measured:
+    cell = Cell(experiment="prediction", name=name, model=ModelSpec(config="vit_4_4_28"), network=LINK)
+    asked = {"protocol": "semi2k", "network": LINK, "executor": "netns", "runtime": "0.9.5", "options": {}}
+    request = Request.model_validate({**asked, "repeats": 1, "warmup": 1, "timeout_s": 1.0})
+    record = RunRecord(
+        status="ok",
+        request=request,
+        statistics=summarize([seconds]),
+        started_at="",
+        duration_s=0,
+        cell=cell.model_dump(),
+    )
+    if predicted is not None:
+        parts = {"seconds": predicted, "compute_s": 1.0, "floor_s": predicted - 1.0, "wake_s": 0.0, "waited": 1.0}
+        counts = {"turns": 1, "sent_bytes": (1, 1), "sent_messages": (1, 1), "operations": []}
+        named = {"program": name, "fingerprint": "", "protocol": "semi2k", "network": LINK}
+        record.prediction = Prediction.model_validate({**named, **parts, **counts}).model_dump(mode="json")
+    return Measured(cell, record, Path("results") / "here" / "prediction" / f"{name}.json")
+
+
+def test_cells() -> None:
+    """Thirty cells at least, both protocols over five networks, of which no calibration or preset is one."""
+    cells = cells_of("prediction")
+    networks = {cell.network for cell in cells if isinstance(cell.network, Network)}
+    assert len(cells) >= 30 and len(networks) == 5
+    assert {(cell.protocol, cell.network_name) for cell in cells} == {
+        (protocol, network.name) for protocol in ("semi2k", "cheetah") for network in networks
+    }
+    known = {(network.rate_mbit, network.rtt_ms) for network in (LINK_OF_CALIBRATION, *PRESETS.values())}
+    assert not known & {(network.rate_mbit, network.rtt_ms) for network in networks}
+
+
+def test_errors() -> None:
+    """A row a cell with its error, a row a protocol with the errors' median and largest; others are left out."""
+    found = [measured("near", 10.0, 10.1), measured("far", 10.0, 9.0), measured("unasked", 10.0, None)]
+    assert [point.error for point in points(found)] == pytest.approx([0.01, -0.1])
+    near, far, both = predictions(found, Path("docs/cost-model.md")).splitlines()[2:]
+    assert "| 10.10 | 10.00 | +1.0% | [record](../results/here/prediction/near.json) |" in near
+    assert "-10.0%" in far and "all 2 | semi2k" in both and "median 5.5%, largest 10.0%" in both

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -65,17 +66,21 @@ def test_auto_says_why(
 def test_one_measured_run_at_a_time(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     waits: list[str] = []
-    with (
-        executors.measurement_lock(path=path),
-        pytest.raises(SpuBenchError) as caught,
-        executors.measurement_lock(timeout_s=0.3, on_wait=waits.append, path=path),
-    ):
-        pass
-    assert caught.value.reason == "walltime"
-    assert len(waits) == 1
-    assert str(path) in waits[0]
-    with executors.measurement_lock(timeout_s=0, path=path):
-        pass
+
+    def take() -> None:
+        with executors.measurement_lock(timeout_s=0.3, on_wait=waits.append, path=path):
+            pass
+
+    with executors.measurement_lock(path=path), ThreadPoolExecutor() as other:
+        with pytest.raises(SpuBenchError) as caught:
+            other.submit(take).result()
+        assert caught.value.reason == "walltime"
+        with executors.measurement_lock(timeout_s=0, path=path):
+            pass  # its holder may ask again, and still holds it then
+        with pytest.raises(SpuBenchError):
+            other.submit(take).result()
+    assert len(waits) == 2 and all(str(path) in wait for wait in waits)
+    take()
 
 
 def test_a_killed_holder_lets_go(tmp_path: Path) -> None:

@@ -8,11 +8,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from spu_bench.errors import SpuBenchError
 
 _POLL_S = 0.2
+_held: ContextVar[frozenset[Path]] = ContextVar("_held", default=frozenset())
+"""The locks that this thread's caller holds."""
 
 
 @contextmanager
@@ -25,6 +28,8 @@ def measurement_lock(
 
     Another holder is waited for, `on_wait` being told once; a holder that dies lets go. Raises SpuBenchError
     ("walltime") after `timeout_s`, and ("environment") under xdist, whose workers would measure each other.
+    Who holds it already goes on holding it: a run of one cell lies within what prepares that cell. The lock is the
+    file `path`, else the one that SPU_BENCH_LOCK names, else one in /run/lock.
     """
     if worker := os.environ.get("PYTEST_XDIST_WORKER"):
         raise SpuBenchError(
@@ -34,10 +39,17 @@ def measurement_lock(
             "environment",
         )
     path = path or _default_path()
+    if path in _held.get():
+        yield
+        return
     lock = _open(path)
     try:
         _take(lock, path, timeout_s, on_wait)
-        yield
+        before = _held.set(_held.get() | {path})
+        try:
+            yield
+        finally:
+            _held.reset(before)
     finally:
         os.close(lock)
 
@@ -63,6 +75,8 @@ def _take(lock: int, path: Path, timeout_s: float, on_wait: Callable[[str], None
 
 
 def _default_path() -> Path:
+    if named := os.environ.get("SPU_BENCH_LOCK"):
+        return Path(named)
     shared = Path("/run/lock")
     directory = shared if os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
     return directory / "spu-bench-measurement.lock"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from pathlib import Path
@@ -23,9 +24,12 @@ from spu_bench.record import (
     ProgramIdentity,
     Request,
     record_json_schema,
-    summarize,
     write_whole,
 )
+from spu_bench.samples import RESAMPLES, median_interval, summarize
+from spu_bench.watch import Frequency, MachineWatch, remarks
+
+OF_SCHEMA_1 = Path(__file__).parent / "data" / "record-schema-1.json"
 
 seconds = st.floats(min_value=0, max_value=1e6, allow_nan=False)
 counts = st.integers(min_value=0, max_value=2**62)
@@ -95,6 +99,17 @@ requests = st.builds(
     warmup=counts,
     timeout_s=seconds,
 )
+watches = st.builds(
+    MachineWatch,
+    seconds=seconds,
+    own_cores=seconds,
+    other_cores=seconds,
+    steal_share=seconds,
+    swap_in_bytes=counts,
+    swap_out_bytes=counts,
+    frequency_mhz=st.none() | st.builds(Frequency, low=seconds, mean=seconds, high=seconds),
+    watching_cpu_s=seconds,
+)
 records = st.builds(
     RunRecord,
     status=st.sampled_from(["ok", "failed", "invalid"]),
@@ -117,6 +132,8 @@ records = st.builds(
     cell_fingerprint=st.none() | words,
     started_at=words,
     duration_s=seconds,
+    overhead_s=st.none() | seconds,
+    watch=st.none() | watches,
 )
 
 
@@ -166,6 +183,65 @@ def test_summary(samples: list[float]) -> None:
 
 
 def test_interval_of_known_size() -> None:
-    """For ten samples the second and the ninth enclose the median with 97.9 %, the third and the eighth with 89 %."""
-    assert summarize([float(i) for i in range(1, 11)]).interval_95 == (2.0, 9.0)
-    assert math.isclose(1 - 2 * (1 + 10) / 2**10, 0.979, abs_tol=1e-3)
+    """For an odd number of samples the bootstrap's distribution is known: a median is at most the k-th of n if more
+    than half of n draws are.
+    """
+    n = 11
+    at_most = [
+        sum(math.comb(n, i) * (k / n) ** i * (1 - k / n) ** (n - i) for i in range(n // 2 + 1, n + 1))
+        for k in range(1, n + 1)
+    ]
+    drawn = math.sqrt(0.025 * 0.975 / RESAMPLES) * 4  # how far the share of drawn medians may be off
+    assert all(abs(share - limit) > drawn for share in at_most for limit in (0.025, 0.975)), "the case is no near thing"
+    low, high = (1 + sum(share < limit for share in at_most) for limit in (0.025, 0.975))
+    assert median_interval([float(i) for i in range(1, n + 1)]) == (low, high)
+
+
+def test_a_record_of_an_older_schema_loads(tmp_path: Path) -> None:
+    """As this one: what it says is unchanged, the interval is the bootstrap's, what it cannot say is left out."""
+    raw = json.loads(OF_SCHEMA_1.read_text())
+    assert raw["schema_version"] == 1
+    record = RunRecord.load(OF_SCHEMA_1)
+    assert record.schema_version == 2 and record.watch is None and record.overhead_s is None
+    assert record.samples_s == raw["samples_s"] and record.statistics == summarize(raw["samples_s"])
+    assert record.statistics.median == raw["statistics"]["median"]
+    seven = [3.0, 1.0, 2.0, 9.0, 5.0, 4.0, 8.0]
+    many = RunRecord.model_validate({**raw, "samples_s": seven})
+    assert many.statistics is not None and many.statistics.interval_95 == median_interval(seven)
+    record.save(tmp_path / "record.json")
+    assert RunRecord.load(tmp_path / "record.json") == record
+
+
+@pytest.mark.parametrize("version", [0, 3, "1"])
+def test_a_record_of_no_known_schema_is_refused(version: Any) -> None:
+    """Also one that a later version wrote: it is not read as something that it may not be."""
+    raw = json.loads(OF_SCHEMA_1.read_text())
+    with pytest.raises(ValidationError, match="schema"):
+        RunRecord.model_validate({**raw, "schema_version": version})
+
+
+QUIET = {
+    "seconds": 10.0,
+    "own_cores": 1.5,
+    "other_cores": 0.05,
+    "steal_share": 0.0,
+    "swap_in_bytes": 0,
+    "swap_out_bytes": 4096,
+    "frequency_mhz": {"low": 2900.0, "mean": 3000.0, "high": 3100.0},
+    "watching_cpu_s": 0.01,
+}
+
+
+@pytest.mark.parametrize(
+    ("loud", "kinds"),
+    [
+        ({}, []),
+        ({"other_cores": 0.11}, ["other_load"]),
+        ({"frequency_mhz": {"low": 1500.0, "mean": 2500.0, "high": 3000.0}}, ["frequency"]),
+        ({"frequency_mhz": None, "steal_share": 0.02}, ["steal"]),
+        ({"swap_in_bytes": 2**20}, ["swap"]),
+    ],
+)
+def test_what_spoils_a_cell_is_remarked(loud: dict[str, Any], kinds: list[str]) -> None:
+    """Each limit by itself; a machine with nothing else to do gives no remark."""
+    assert [remark.kind for remark in remarks(MachineWatch.model_validate({**QUIET, **loud}))] == kinds

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-import math
 import os
-import statistics
 import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from spu_bench.migrations import migrate
 from spu_bench.network import Network
 from spu_bench.network.probe import LinkProbe
 from spu_bench.options import Options
 from spu_bench.profile import OperationStats, Traffic
+from spu_bench.samples import SampleStatistics
+from spu_bench.watch import MachineWatch
 
 
 class _Strict(BaseModel):
@@ -96,21 +97,6 @@ class PartyOutcome(_Strict):
     failure: Failure | None = None
 
 
-class SampleStatistics(_Strict):
-    """Seconds of the measured inferences: order statistics, and a 95 % interval of the median from order statistics.
-
-    The interval is None below six samples, where no two order statistics enclose the median with that probability.
-    """
-
-    n: int
-    median: float
-    q1: float
-    q3: float
-    low: float
-    high: float
-    interval_95: tuple[float, float] | None
-
-
 class Accuracy(_Strict):
     """Logits under MPC against those in plaintext.
 
@@ -135,12 +121,14 @@ class RunRecord(_Strict):
 
     `samples_s` are the seconds of the protocol alone (the slower party's), one per inference after the warm-up.
     `messages` of a party are SPU's send actions, its rounds. `trust` is what the parties have to trust each other with
-    (options.trust_model). A failed or invalid run has a `failure`, and whatever
-    was seen before it failed. `link_before` and `link_after` are what a probe saw of the link around the run.
-    `prediction` is what the cost model said of the same Program, protocol and network, where it was asked.
+    (options.trust_model). A failed or invalid run has a `failure`, and whatever was seen before it failed. `link_before`
+    and `link_after` are what a probe saw of the link around the run, `watch` what was seen of the machine during it.
+    `overhead_s` is what the harness took around the parties' processes: to open and close their hosts, to shape and to
+    probe their link. Both are None in records from before they were kept. `prediction` is what the cost model said of
+    the same Program, protocol and network, where it was asked.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     status: Literal["ok", "failed", "invalid"]
     failure: Failure | None = None
     request: Request
@@ -161,6 +149,13 @@ class RunRecord(_Strict):
     cell_fingerprint: str | None = None
     started_at: str
     duration_s: float
+    overhead_s: float | None = None
+    watch: MachineWatch | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_any_version(cls, value: Any) -> Any:
+        return migrate(value) if isinstance(value, dict) else value
 
     @property
     def rounds(self) -> int:
@@ -183,7 +178,7 @@ class RunRecord(_Strict):
 
     @classmethod
     def load(cls, path: str | Path) -> RunRecord:
-        """Read a record; raises pydantic.ValidationError where it is not one of this schema."""
+        """Read a record of this schema or an older one; raises pydantic.ValidationError where it is none."""
         return cls.model_validate_json(Path(path).read_text())
 
 
@@ -204,33 +199,6 @@ def write_whole(path: Path, text: str) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
-
-
-def summarize(samples_s: list[float]) -> SampleStatistics:
-    """Order statistics of at least one sample."""
-    ordered = sorted(samples_s)
-    n = len(ordered)
-    quarters = statistics.quantiles(ordered, n=4, method="inclusive") if n > 1 else ordered * 3
-    return SampleStatistics(
-        n=n,
-        median=statistics.median(ordered),
-        q1=quarters[0],
-        q3=quarters[2],
-        low=ordered[0],
-        high=ordered[-1],
-        interval_95=_median_interval(ordered),
-    )
-
-
-def _median_interval(ordered: list[float]) -> tuple[float, float] | None:
-    """The narrowest symmetric pair of order statistics that holds the median with at least 95 % (binomial)."""
-    n = len(ordered)
-    best: tuple[float, float] | None = None
-    for k in range(n // 2):
-        outside = 2 * sum(math.comb(n, i) for i in range(k + 1)) / 2**n
-        if outside <= 0.05:
-            best = (ordered[k], ordered[n - 1 - k])
-    return best
 
 
 if __name__ == "__main__":

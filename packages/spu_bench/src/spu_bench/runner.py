@@ -19,6 +19,7 @@ from spu_bench.network.probe import judge, probe
 from spu_bench.options import Options, trust_model
 from spu_bench.parties import LOG, OUTPUTS, PartiesFailed, lay_out, make_session, run_parties
 from spu_bench.party import CLIENT
+from spu_bench.profile import Traffic
 from spu_bench.program import Array, Program, read_npz
 from spu_bench.record import (
     CLEAR_MARGIN,
@@ -27,9 +28,10 @@ from spu_bench.record import (
     ProgramIdentity,
     Request,
     RunRecord,
-    summarize,
 )
+from spu_bench.samples import summarize
 from spu_bench.traffic import count_traffic, counts_itself
+from spu_bench.watch import Watch
 
 
 class RunFailed(SpuBenchError):
@@ -116,28 +118,12 @@ def _measure(
 ) -> dict[str, Array]:
     """Fill `record` step by step, so that a failure leaves what was seen until then; returns the client's outputs."""
     request = record.request
-    with owner.scratch(owner.new_name()) as scratch:
+    with contextlib.ExitStack() as stack:
+        scratch = stack.enter_context(owner.scratch(owner.new_name()))
         directories = lay_out(scratch, request.protocol, program, inputs)
-        with contextlib.ExitStack() as stack:
-            if request.network.is_shaped:
-                stack.enter_context(executors.measurement_lock())  # two latencies measured at once are none
-            hosts = stack.enter_context(executor.open(request.network, directories))
-            record.executor = executor.describe()
-            traffic = [] if counts_itself(request.runtime) else count_traffic(request, program, scratch / "counting")
-            if request.network.is_shaped:
-                record.link_before = probe(hosts, directories)
-                _require_link(record)
-            try:
-                record.parties = run_parties(hosts, directories, make_session(request, hosts), request.timeout_s)
-            except PartiesFailed as error:
-                record.parties = error.outcomes
-                raise
-            finally:
-                if keep_logs is not None:
-                    _copy_logs(directories, keep_logs)
-            if request.network.is_shaped:
-                record.link_after = probe(hosts, directories)
-            record.executor = executor.describe()
+        if request.network.is_shaped:
+            stack.enter_context(executors.measurement_lock())  # two latencies measured at once are none
+        traffic = _run_on_hosts(record, executor, program, scratch, directories, keep_logs)
         for party, counted in zip(record.parties, traffic):
             party.traffic_counted_by = "relay"
             for inference in party.inferences:
@@ -149,6 +135,47 @@ def _measure(
         record.statistics = summarize(record.samples_s)
         _require_link(record)
         return read_npz(directories[CLIENT] / OUTPUTS)
+
+
+def _run_on_hosts(
+    record: RunRecord,
+    executor: Executor,
+    program: Program,
+    scratch: Path,
+    directories: list[Path],
+    keep_logs: Path | None,
+) -> list[Traffic]:
+    """Run the parties on hosts of `executor`, the link probed before and after, the machine watched.
+
+    Returns what a relay counted of the link, per party; nothing for a runtime that counts itself.
+    """
+    request = record.request
+    started = time.perf_counter()
+    with executor.open(request.network, directories) as hosts:
+        record.executor = executor.describe()
+        counting = time.perf_counter()
+        traffic = [] if counts_itself(request.runtime) else count_traffic(request, program, scratch / "counting")
+        counting = time.perf_counter() - counting
+        if request.network.is_shaped:
+            record.link_before = probe(hosts, directories)
+            _require_link(record)
+        try:
+            with Watch() as watch:
+                record.parties = run_parties(hosts, directories, make_session(request, hosts), request.timeout_s)
+        except PartiesFailed as error:
+            record.parties = error.outcomes
+            raise
+        finally:
+            if keep_logs is not None:
+                _copy_logs(directories, keep_logs)
+        # an engine's containers are no children of this process
+        contained = record.executor["executor"] == "docker"
+        record.watch = watch.report(sum(party.cpu_s for party in record.parties) if contained else 0.0)
+        if request.network.is_shaped:
+            record.link_after = probe(hosts, directories)
+        record.executor = executor.describe()
+    record.overhead_s = time.perf_counter() - started - counting - record.watch.seconds
+    return traffic
 
 
 def _require_link(record: RunRecord) -> None:

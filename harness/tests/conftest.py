@@ -1,4 +1,4 @@
-"""Stores and repositories of made-up records."""
+"""Fixtures of the harness's tests."""
 
 from __future__ import annotations
 
@@ -7,11 +7,28 @@ from typing import Any
 
 import pytest
 from experiment_files import ANY_RECORD, ROOT, PutRecord
+from tiny import EXPERIMENT, save_tiny
 
 from mpcvit_harness.cells import Cell, ModelSpec
 from mpcvit_harness.store import Store
 from spu_bench import RunRecord
-from spu_bench.record import summarize
+from spu_bench.samples import summarize
+
+pytest_plugins = ["pytester"]
+
+
+@pytest.fixture(autouse=True)
+def _own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is timed here is no measurement: it neither waits for one on this machine, nor keeps one waiting."""
+    monkeypatch.setenv("SPU_BENCH_LOCK", str(tmp_path / "measurement.lock"))
+
+
+@pytest.fixture
+def workplace(pytester: pytest.Pytester) -> pytest.Pytester:
+    """A directory with one experiment and the checkpoint of its model."""
+    pytester.makepyfile(test_tiny=EXPERIMENT)
+    save_tiny(pytester.path, seed=0)
+    return pytester
 
 
 @pytest.fixture

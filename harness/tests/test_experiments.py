@@ -7,52 +7,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+from tiny import EXPERIMENT, measure, save_tiny, stored
 
-from mpc_search import Model, save_checkpoint
 from mpcvit_harness.cells import Cell, ModelSpec
 from mpcvit_harness.cli import app
 from mpcvit_harness.pages import stale, write
 from mpcvit_harness.report import build
 from mpcvit_harness.store import Store, all_records
 from spu_bench import RunRecord
-from vit_models import AttentionPlan, ViTConfig, init
-
-pytest_plugins = ["pytester"]
-
-ABOUT = {"test_accuracy": 0.5, "test_images": 12}
-EXPERIMENT = """
-from mpcvit_harness.cells import Cell, ModelSpec
-TINY = ModelSpec(config="tiny", weights="checkpoint:tiny")
-CELLS = [
-    Cell(experiment="tiny", name="mix", model=TINY, repeats=2, warmup=0),
-    Cell(experiment="tiny", name="mix", model=TINY, protocol="cheetah", warmup=0, scale="reduced"),
-]
-def test_runs(cell, record):
-    assert record.accuracy.max_abs_error < 0.05
-def test_runs_again(cell, record):
-    assert len(record.samples_s) == cell.repeats
-"""
-
-
-@pytest.fixture
-def workplace(pytester: pytest.Pytester) -> pytest.Pytester:
-    """A directory with one experiment and the checkpoint of its model."""
-    pytester.makepyfile(test_tiny=EXPERIMENT)
-    config = ViTConfig(name="tiny", image_size=8, channels=1, patch=4, layers=1, heads=2, dim=8, num_classes=3)
-    model = Model(config, "mix", AttentionPlan.from_heads([[1, 0]]), "tanh")
-    save_checkpoint(pytester.path / "checkpoints" / "tiny", model, init(config, 0, attention="mix"), ABOUT)
-    return pytester
-
-
-def measure(workplace: pytest.Pytester, *arguments: str) -> pytest.RunResult:
-    return workplace.runpytest_subprocess(
-        *("--executor", "loopback", "--results", "results", "--machine", "here", "--checkpoints", "checkpoints"),
-        *("-p", "no:cacheprovider", *arguments),
-    )
-
-
-def stored(workplace: pytest.Pytester) -> list[Path]:
-    return sorted((workplace.path / "results").glob("*/*/*.json"))
 
 
 def test_measured_once_stored_resumed_reported(workplace: pytest.Pytester) -> None:
@@ -83,9 +45,7 @@ def test_another_model_is_measured_anew(workplace: pytest.Pytester) -> None:
     measure(workplace).assert_outcomes(passed=2)
     (path,) = stored(workplace)
     before = RunRecord.load(path)
-    config = ViTConfig(name="tiny", image_size=8, channels=1, patch=4, layers=1, heads=2, dim=8, num_classes=3)
-    model = Model(config, "mix", AttentionPlan.from_heads([[1, 0]]), "tanh")
-    save_checkpoint(workplace.path / "checkpoints" / "tiny", model, init(config, 1, attention="mix"), {})
+    save_tiny(workplace.path, seed=1)
     measure(workplace).assert_outcomes(passed=2)
     after = RunRecord.load(path)
     assert before.program is not None and after.program is not None
@@ -112,22 +72,6 @@ def test_missing_checkpoint(workplace: pytest.Pytester) -> None:
     result = measure(workplace, "--checkpoints", "elsewhere")
     result.assert_outcomes(errors=2)
     result.stdout.fnmatch_lines(["*is not a checkpoint*mpc-search retrain*"])
-
-
-def test_listing_sharding_scaling(workplace: pytest.Pytester) -> None:
-    """`--list-cells` prints the flat list and runs nothing; `--scale` and `--shard` cut it."""
-    listed = measure(workplace, "--list-cells", "--scale", "paper")
-    assert listed.ret == 0
-    lines = [line for line in listed.outlines if line.startswith("tiny/")]
-    assert [line.split()[0] for line in lines] == [
-        "tiny/mix-cheetah-loopback-loopback",
-        "tiny/mix-semi2k-loopback-loopback",
-    ]
-    one = measure(workplace, "--list-cells", "--scale", "paper", "--shard", "1/2")
-    assert [line for line in one.outlines if line.startswith("tiny/")] == lines[1:]
-    assert not (workplace.path / "results").exists()
-    refused = measure(workplace, "--shard", "2/2")
-    assert refused.ret != 0 and "give i/n" in refused.stderr.str()
 
 
 def test_parallel_measurement_is_refused(workplace: pytest.Pytester) -> None:

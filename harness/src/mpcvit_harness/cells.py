@@ -5,9 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from spu_bench import Network, Options
 
@@ -48,6 +55,11 @@ class ModelSpec(_Value):
     batch: int = 1
     linear_gelu: LinearGelu | None = None
 
+    @property
+    def kind(self) -> str:
+        """What models of one size have in common."""
+        return self.config
+
     @model_serializer(mode="wrap")
     def _leave_out_what_came_later(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # a cell without it keeps the fingerprint, and so the record, that it had before the field was there
@@ -55,16 +67,32 @@ class ModelSpec(_Value):
         return {name: value for name, value in values.items() if name != "linear_gelu" or value is not None}
 
 
+class ProgramSpec(_Value):
+    """A model that `vit_models` does not have: a function of the user's that makes its Program.
+
+    `function` is "module:name" of what can be imported where the cell runs; called with `arguments` it returns a
+    `vit_models.program.Program`. What goes through is the Program's own sample.
+    """
+
+    function: str = Field(pattern=r"^[\w.]+:\w+$")
+    arguments: dict[str, int | float | str] = {}
+
+    @property
+    def kind(self) -> str:
+        """What models of one size have in common."""
+        return self.function
+
+
 class Cell(_Value):
     """One measurement: a model, a protocol, a link, how often, and the smallest scale at which it is run.
 
     `network` is a preset's name, or a link of the cell's own. `images` is the number of real test images that go
-    through (0: the Program's own sample), `timeout_s` the limit of the whole cell.
+    through (0: the Program's own sample, and all that a ProgramSpec takes), `timeout_s` the limit of the whole cell.
     """
 
     experiment: str
     name: str
-    model: ModelSpec
+    model: ModelSpec | ProgramSpec
     protocol: str = "semi2k"
     network: str | Network = "loopback"
     executor: str = "auto"
@@ -75,6 +103,17 @@ class Cell(_Value):
     warmup: int = 1
     timeout_s: float = 3600.0
     scale: Literal["smoke", "reduced", "paper"] = "smoke"
+
+    @model_validator(mode="after")
+    def _images_are_for_vits(self) -> Self:
+        if self.images and isinstance(self.model, ProgramSpec):
+            raise ValueError(f"{self.name}: images go through a ModelSpec; a ProgramSpec brings its own sample")
+        return self
+
+    @property
+    def batches(self) -> int:
+        """How many batches of inputs go through, each `repeats` times."""
+        return max(1, self.images // self.model.batch) if isinstance(self.model, ModelSpec) else 1
 
     @property
     def id(self) -> str:
@@ -100,12 +139,12 @@ def canonical_sha256(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def select(cells: Iterable[Cell], *, scale: str, executor: str, shard: tuple[int, int] = (0, 1)) -> list[Cell]:
-    """The cells to run at `scale` on `executor`; of those, in the order of their ids, every n-th from the i-th."""
+def select(cells: Iterable[Cell], *, scale: str, executor: str) -> list[Cell]:
+    """The cells of one experiment to run at `scale` on `executor`, in the order of their ids."""
     wanted = [cell for cell in cells if SCALES.index(cell.scale) <= SCALES.index(scale)]
     placed = sorted((cell.model_copy(update={"executor": executor}) for cell in wanted), key=lambda cell: cell.id)
     check_unique(placed)
-    return placed[shard[0] :: shard[1]]
+    return placed
 
 
 def check_unique(cells: Sequence[Cell]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mpc_search import Model, fashion_mnist, load_checkpoint, predict
-from mpcvit_harness.cells import Cell, ModelSpec
-from spu_bench import Program, load_program
+from mpcvit_harness.cells import Cell, ModelSpec, ProgramSpec
+from spu_bench import Program, SpuBenchError, load_program
 from vit_models import AttentionPlan, Calibration, calibrate, export_program, get_config, init
+from vit_models.program import Program as MadeProgram
 
 CALIBRATION_IMAGES = 128
 
@@ -29,8 +32,10 @@ class Prepared:
 
 def prepare(cell: Cell, directory: Path, checkpoints: Path) -> Prepared:
     """Export the cell's model into `directory` and draw its images (the first of Fashion-MNIST's test images)."""
-    model, params, training = _model(cell.model, checkpoints)
     spec = cell.model
+    if isinstance(spec, ProgramSpec):
+        return Prepared(load_program(_made(spec).save(directory / "program")))
+    model, params, training = _model(spec, checkpoints)
     exported = export_program(
         model.config,
         params,
@@ -49,6 +54,25 @@ def prepare(cell: Cell, directory: Path, checkpoints: Path) -> Prepared:
     inputs = directory / "images.npz"
     np.savez(inputs, images=images)
     return Prepared(program, training, inputs, predict(model, params, images))
+
+
+def _made(spec: ProgramSpec) -> MadeProgram:
+    """Call the function that `spec` names; SpuBenchError where there is none, or where it returns something else."""
+    module, _, name = spec.function.partition(":")
+    try:
+        function: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise SpuBenchError(
+            f"There is no {spec.function} here: {error}.",
+            "name a module that can be imported, and its function.",
+            "bad_input",
+        ) from error
+    made = function(**spec.arguments) if callable(function) else function
+    if not isinstance(made, MadeProgram):
+        raise SpuBenchError(
+            f"{spec.function} returned a {type(made).__name__}.", "return a vit_models.program.Program.", "bad_input"
+        )
+    return made
 
 
 def _model(spec: ModelSpec, checkpoints: Path) -> tuple[Model, dict[str, Any], dict[str, Any] | None]:

@@ -2,39 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import re
+import time
+from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mpc_search import SearchError
 from mpcvit_harness.cells import SCALES, Cell, select
-from mpcvit_harness.models import Prepared, prepare
-from mpcvit_harness.store import Store
-from spu_bench import RunFailed, RunRecord, run
+from mpcvit_harness.cluster import Cluster
+from mpcvit_harness.expected import Past
+from mpcvit_harness.measure import Settings, measure
+from mpcvit_harness.progress import Progress
+from spu_bench import RunRecord
 from spu_bench.provenance import machine_name
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("mpcvit", "experiments of the MPCViT reproduction")
-    group.addoption("--executor", default="auto", help="auto, docker, netns or loopback")
-    group.addoption("--scale", default="smoke", choices=SCALES, help="which cells: up to this scale")
+    group.addoption("--executor", default="auto", help="auto, docker, netns, loopback; ray:NAME on a cluster")
+    group.addoption(
+        "--scale", choices=SCALES, help="which cells: up to this scale (default: the largest that -m names, else smoke)"
+    )
     group.addoption("--results", default="results", help="root of the store of records")
     group.addoption("--machine", default=None, help="folder of this machine's records (default: from its processor)")
     group.addoption("--checkpoints", default="build/checkpoints", help="where mpc-search wrote trained models")
     group.addoption("--force", action="store_true", help="measure again what has a valid record")
     group.addoption("--shard", default="0/1", help="i/n: every n-th cell from the i-th, for several machines")
-    group.addoption("--list-cells", action="store_true", help="print the cells that would run, and end")
+    group.addoption("--list-cells", action="store_true", help="print the cells that would run as JSON, and end")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
+    for scale in SCALES:
+        config.addinivalue_line("markers", f"{scale}: a cell of this scale")
     _shard(config)
     config.stash[_MEASURED] = {}
+    if config.getoption("--list-cells"):
+        config.option.verbose = -2  # nothing but the JSON goes to standard output
 
 
 _MEASURED = pytest.StashKey[dict[str, "RunRecord | str"]]()
 """What this session has measured, by cell fingerprint: a record, or why there is none."""
+
+_PROGRESS = pytest.StashKey[Progress]()
+_CLUSTER = pytest.StashKey[Cluster]()
+
+
+def _settings(config: pytest.Config) -> Settings:
+    return Settings(
+        results=config.getoption("--results"),
+        machine=config.getoption("--machine") or machine_name(),
+        checkpoints=config.getoption("--checkpoints"),
+        force=config.getoption("--force"),
+    )
+
+
+def _executor(config: pytest.Config) -> tuple[str, bool]:
+    """The executor of each cell, and whether its host is one of a Ray cluster."""
+    first, _, name = config.getoption("--executor").partition(":")
+    return (name or "auto", True) if first == "ray" else (first, False)
+
+
+def _scale(config: pytest.Config) -> str:
+    named = set(re.findall(r"\w+", config.getoption("markexpr") or ""))
+    largest = [scale for scale in SCALES if scale in named][-1:]
+    scale: str = config.getoption("--scale") or "".join(largest) or SCALES[0]
+    return scale
 
 
 def _shard(config: pytest.Config) -> tuple[int, int]:
@@ -56,40 +93,91 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         raise pytest.UsageError(
             "cells are measured one at a time on a host: run without -n (use --shard on several machines)"
         )
-    cells = select(
-        metafunc.module.CELLS,
-        scale=config.getoption("--scale"),
-        executor=config.getoption("--executor"),
-        shard=_shard(config),
-    )
-    metafunc.parametrize("cell", cells, ids=[cell.id for cell in cells])
+    cells = select(metafunc.module.CELLS, scale=_scale(config), executor=_executor(config)[0])
+    parameters = [pytest.param(cell, id=cell.id, marks=getattr(pytest.mark, cell.scale)) for cell in cells]
+    metafunc.parametrize("cell", parameters)
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     # an experiment without a cell at this scale is no skipped test: it was not asked for
     items[:] = [
         item for item in items if "cell" not in _parameters(item) or isinstance(_parameters(item)["cell"], Cell)
     ]
-    if not config.getoption("--list-cells"):
+    i, n = _shard(config)
+    mine = {cell.fingerprint() for cell in _cells(items)[i::n]}
+    items[:] = [item for item in items if "cell" not in _parameters(item) or _cell(item).fingerprint() in mine]
+
+
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """List the cells instead of running them, where that is asked for; else get ready to say how far the run is."""
+    config = session.config
+    cells = _cells(session.items)
+    if not cells and not config.getoption("--list-cells"):
+        return None
+    settings = _settings(config)
+    past = Past.of(settings.results, settings.machine)
+    if config.getoption("--list-cells"):
+        print(listing(cells, past))
+        return True
+
+    def expect(cell: Cell) -> float | None:
+        expected = past.expect(cell)
+        return None if expected is None else expected.seconds
+
+    config.stash[_PROGRESS] = Progress(cells, expect, lambda line: _say(config, line))
+    if _executor(config)[1]:
+        config.stash[_CLUSTER] = Cluster(settings, config.getoption("--machine"))
+        config.stash[_CLUSTER].submit(cells)
+    return None
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if _CLUSTER in config.stash:
+        config.stash[_CLUSTER].close()
+
+
+def listing(cells: Iterable[Cell], past: Past) -> str:
+    """The cells as a JSON array, a line a cell: what each is, and how many seconds it will take (null: not known)."""
+    lines = []
+    for cell in cells:
+        expected = past.expect(cell)
+        entry = {
+            "experiment": cell.experiment,
+            "id": cell.id,
+            "scale": cell.scale,
+            "fingerprint": cell.fingerprint(),
+            "predicted_s": None if expected is None else round(expected.seconds, 1),
+            "predicted_from": None if expected is None else expected.basis,
+        }
+        lines.append(json.dumps(entry))
+    return "[\n" + ",\n".join(lines) + "\n]"
+
+
+def _say(config: pytest.Config, line: str) -> None:
+    """Write a line of its own while a test runs, past pytest's capture; a log shows it at once."""
+    reporter: Any = config.pluginmanager.getplugin("terminalreporter")
+    capture: Any = config.pluginmanager.getplugin("capturemanager")
+    if reporter is None or config.get_verbosity() < 0:
         return
-    for line in dict.fromkeys(f"{c.experiment}/{c.id}  {c.fingerprint()[:12]}  {c.scale}" for c in _cells(items)):
-        print(line)
-    items.clear()
+    with capture.global_and_fixture_disabled() if capture else nullcontext():
+        reporter.ensure_newline()
+        reporter.write_line(line)
+        reporter.flush()
 
 
 def _parameters(item: pytest.Item) -> dict[str, Any]:
     return getattr(getattr(item, "callspec", None), "params", {})
 
 
-def _cells(items: list[pytest.Item]) -> Iterator[Cell]:
-    return (_parameters(item)["cell"] for item in items if "cell" in _parameters(item))
+def _cell(item: pytest.Item) -> Cell:
+    cell: Cell = _parameters(item)["cell"]
+    return cell
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    # listing is a success, not "no tests collected"
-    if session.config.getoption("--list-cells") and exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
-        session.exitstatus = pytest.ExitCode.OK
+def _cells(items: Iterable[pytest.Item]) -> list[Cell]:
+    """The flat list of cells that `items` look at, each once."""
+    return list({_cell(item).fingerprint(): _cell(item) for item in items if "cell" in _parameters(item)}.values())
 
 
 @pytest.fixture
@@ -102,46 +190,26 @@ def record(cell: Cell, pytestconfig: pytest.Config, tmp_path: Path) -> RunRecord
     measured = pytestconfig.stash[_MEASURED]
     key = cell.fingerprint()
     if key not in measured:
-        measured[key] = _measure(cell, pytestconfig, tmp_path)
+        progress = pytestconfig.stash[_PROGRESS]
+        progress.begin(cell)
+        started = time.perf_counter()
+        measured[key] = _measured(cell, pytestconfig, tmp_path)
+        progress.end(cell, time.perf_counter() - started)
+        for remark in _remarks(measured[key]):
+            _say(pytestconfig, f"  {remark}")
     result = measured[key]
     if isinstance(result, str):
         pytest.fail(result, pytrace=False)
     return result
 
 
-def _measure(cell: Cell, config: pytest.Config, directory: Path) -> RunRecord | str:
-    store = Store(config.getoption("--results"), config.getoption("--machine") or machine_name())
-    try:
-        prepared = prepare(cell, directory, Path(config.getoption("--checkpoints")))
-    except SearchError as error:
-        return str(error)
-    if not config.getoption("--force"):
-        known = store.find(cell, prepared.program.manifest.fingerprint)
-        if known is not None:
-            return known
-    try:
-        measured = run(
-            prepared.program,
-            protocol=cell.protocol,
-            network=cell.network,
-            executor=cell.executor,
-            runtime=cell.runtime,
-            repeats=cell.repeats,
-            warmup=cell.warmup,
-            inputs=prepared.inputs,
-            expected=prepared.expected,
-            options=cell.options,
-            timeout_s=cell.timeout_s,
-        )
-    except RunFailed as error:
-        path = store.save(cell, _with_training(error.record, prepared))
-        return f"{error} (record: {path})"
-    store.save(cell, _with_training(measured, prepared))
-    return measured
+def _measured(cell: Cell, config: pytest.Config, directory: Path) -> RunRecord | str:
+    if _CLUSTER in config.stash:
+        return config.stash[_CLUSTER].result(cell)
+    return measure(cell, _settings(config), directory, lambda line: _say(config, line))
 
 
-def _with_training(record: RunRecord, prepared: Prepared) -> RunRecord:
-    """Say in the record what made the weights, and what they reach in plaintext."""
-    if record.program is not None and prepared.training is not None:
-        record.program.made_by["training"] = prepared.training
-    return record
+def _remarks(result: RunRecord | str) -> list[str]:
+    """What may have spoiled a measurement."""
+    watch = None if isinstance(result, str) else result.watch
+    return [] if watch is None else [remark.text for remark in watch.remarks]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from mpcvit_harness.cells import ModelSpec
 from mpcvit_harness.measured import Measured
 from spu_bench import RunRecord
 from vit_models import describe, get_config
@@ -116,6 +117,7 @@ def variants(measured: list[Measured], page: Path) -> str:
         if not {"wan", "lan"} <= of.keys():
             continue
         spec, record = of["wan"].cell.model, of["wan"].record
+        assert isinstance(spec, ModelSpec)
         size = describe(
             get_config(spec.config, num_classes=spec.num_classes, **spec.overrides), attention=spec.attention
         )

@@ -1,0 +1,111 @@
+"""How long a cell will take, as far as past records tell."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+
+from mpcvit_harness.cells import Cell
+from mpcvit_harness.store import all_records
+from spu_bench import Network, RunRecord
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Seconds that a cell will take in all, and the kind of record that says so."""
+
+    seconds: float
+    basis: Literal["same cell", "same model", "other link", "similar cells"]
+
+
+@dataclass(frozen=True)
+class _Seen:
+    cell: Cell
+    record: RunRecord
+
+    @property
+    def each_s(self) -> float:
+        assert self.record.statistics is not None
+        return self.record.statistics.median
+
+    @property
+    def around_s(self) -> float:
+        """What the run took beside its inferences."""
+        return max(0.0, self.record.duration_s - inferences(self.cell) * self.each_s)
+
+
+class Past:
+    """The valid records of a store; those of `machine` are asked first."""
+
+    def __init__(self, records: Iterable[tuple[str, RunRecord]], machine: str) -> None:
+        ordered = sorted(records, key=lambda of: (of[0] == machine, of[1].started_at), reverse=True)
+        self._seen = list(_with_cells(record for _, record in ordered))
+
+    @classmethod
+    def of(cls, root: str | Path, machine: str) -> Past:
+        """Every valid record below `root`."""
+        found = [
+            (path.relative_to(root).parts[0], record)
+            for path, record in all_records(root)
+            if isinstance(record, RunRecord) and record.status == "ok"
+        ]
+        return cls(found, machine)
+
+    def expect(self, cell: Cell) -> Expected | None:
+        """Seconds of `cell`: of itself, of its model with another count or over another link, or of its like.
+
+        Over another link a latency differs by what the two links themselves take: rounds x delay + bytes / rate.
+        None where no record is near enough.
+        """
+        for seen in self._seen:
+            if seen.record.cell_fingerprint == cell.fingerprint():
+                return Expected(seen.record.duration_s, "same cell")
+        same = [seen for seen in self._seen if _alike(seen.cell, cell) and seen.cell.model == cell.model]
+        for seen in same:
+            if seen.cell.network == cell.network:
+                return Expected(seen.around_s + inferences(cell) * seen.each_s, "same model")
+        for seen in same:
+            each = seen.each_s + link_s(network_of(cell), seen.record) - link_s(network_of(seen.cell), seen.record)
+            return Expected(seen.around_s + inferences(cell) * max(0.0, each), "other link")
+        similar = [
+            seen.around_s + inferences(cell) * seen.each_s
+            for seen in self._seen
+            if _alike(seen.cell, cell) and seen.cell.network == cell.network and seen.cell.model.kind == cell.model.kind
+        ]
+        return Expected(statistics.median(similar), "similar cells") if similar else None
+
+
+def inferences(cell: Cell) -> int:
+    """How many inferences a cell runs, warm-ups included."""
+    return cell.repeats * cell.batches + cell.warmup
+
+
+def network_of(cell: Cell) -> Network:
+    """The link of a cell as a value."""
+    return cell.network if isinstance(cell.network, Network) else Network.load(cell.network)
+
+
+def link_s(network: Network, record: RunRecord) -> float:
+    """Seconds that `network` by itself would take for what `record` sent in one inference."""
+    rates = [rate for rate in (network.rate_mbit, network.rate_back_mbit) if rate is not None]
+    transfer = max(record.sent_bytes) * 8 / (min(rates) * 1e6) if rates else 0.0
+    return record.rounds * network.one_way_ms / 1e3 + transfer
+
+
+def _alike(first: Cell, second: Cell) -> bool:
+    return (first.protocol, first.runtime, first.options) == (second.protocol, second.runtime, second.options)
+
+
+def _with_cells(records: Iterable[RunRecord]) -> Iterator[_Seen]:
+    for record in records:
+        if record.statistics is None or not record.traffic():
+            continue
+        try:
+            yield _Seen(Cell.model_validate(record.cell), record)
+        except ValidationError:
+            continue  # of a cell as it was before: it tells nothing about today's

@@ -1,0 +1,47 @@
+"""How far a run is: one line before each cell, the same on a terminal and in a log."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+
+from mpcvit_harness.cells import Cell
+
+
+class Progress:
+    """The cells of one run: which are done, and how long the rest will take."""
+
+    def __init__(
+        self, cells: Iterable[Cell], expect: Callable[[Cell], float | None], say: Callable[[str], None]
+    ) -> None:
+        self._expected = {cell.fingerprint(): expect(cell) for cell in cells}
+        self._took: dict[str, float] = {}
+        self._say = say
+
+    def begin(self, cell: Cell) -> None:
+        """Say which cell is next, and how long this one and all others will take."""
+        left = self.left_s()
+        time_left = "time left not known" if left is None else f"{_clock(left)} left"
+        expected = self._expected.get(cell.fingerprint())
+        own = "" if expected is None else f" ({_clock(expected)} expected)"
+        self._say(f"cell {len(self._took) + 1} of {len(self._expected)}, {time_left}: {cell.experiment}/{cell.id}{own}")
+
+    def end(self, cell: Cell, seconds: float) -> None:
+        """Take note that `cell` is done, measured or found in the store."""
+        self._took[cell.fingerprint()] = seconds
+
+    def left_s(self) -> float | None:
+        """Seconds for all cells that are not done; one without a record counts as those measured so far."""
+        measured = statistics.mean(self._took.values()) if self._took else None
+        rest = [
+            measured if expected is None else expected
+            for fingerprint, expected in self._expected.items()
+            if fingerprint not in self._took
+        ]
+        known = [seconds for seconds in rest if seconds is not None]
+        return sum(known) if len(known) == len(rest) else None
+
+
+def _clock(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))

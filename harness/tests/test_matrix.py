@@ -1,0 +1,124 @@
+"""The matrix as a whole: listed, selected, sharded, foretold; killed, resumed, run twice at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tiny import THREE, content, listed, measure, session, stored
+
+from mpcvit_harness.cells import Cell
+from mpcvit_harness.expected import Past, link_s
+from mpcvit_harness.progress import Progress
+from mpcvit_harness.store import all_records
+from spu_bench import Network, RunRecord
+from spu_bench.executors import measurement_lock
+
+RESULTS = Path(__file__).parents[2] / "results"
+
+
+def test_listing_selecting_sharding(workplace: pytest.Pytester) -> None:
+    """`--list-cells` gives the flat list and runs nothing; `--scale`, `-m`, `-k` and `--shard` cut it."""
+    whole = listed(workplace, "--scale", "paper")
+    assert [(cell["experiment"], cell["id"], cell["scale"]) for cell in whole] == [
+        ("tiny", "mix-cheetah-loopback-loopback", "reduced"),
+        ("tiny", "mix-semi2k-loopback-loopback", "smoke"),
+    ]
+    assert all(len(cell["fingerprint"]) == 64 and cell["predicted_s"] is None for cell in whole)
+    assert listed(workplace) == listed(workplace, "-m", "smoke") == whole[1:]
+    assert listed(workplace, "-m", "reduced") == listed(workplace, "--scale", "paper", "-k", "cheetah") == whole[:1]
+    assert listed(workplace, "--scale", "paper", "--shard", "1/2") == whole[1:]
+    assert not (workplace.path / "results").exists()
+    refused = measure(workplace, "--shard", "2/2")
+    assert refused.ret != 0 and "give i/n" in refused.stderr.str()
+
+
+def test_time_is_foretold_from_committed_records() -> None:
+    """A cell's own record tells its time; another count, another link, another model of its kind are inferred."""
+    past = Past.of(RESULTS, "amd-epyc-2c-24g")
+    records = {
+        record.cell["network"]: record
+        for path, record in all_records(RESULTS)
+        if path.name.startswith("cifar-softmax-semi2k-")
+        and path.name.split(".")[0].endswith("-netns")
+        and isinstance(record, RunRecord)
+        and record.cell is not None
+    }
+    wan, lan = records["wan"], records["lan"]
+    cell = Cell.model_validate(wan.cell)
+    own = past.expect(cell)
+    assert own is not None and (own.seconds, own.basis) == (wan.duration_s, "same cell")
+    more = past.expect(cell.model_copy(update={"repeats": cell.repeats + 10}))
+    assert more is not None and more.basis == "same model" and wan.statistics is not None
+    assert more.seconds == pytest.approx(wan.duration_s + 10 * wan.statistics.median, rel=0.01)
+    only_lan = Past([("elsewhere", lan)], "here").expect(cell.model_copy(update={"repeats": 100, "warmup": 0}))
+    assert only_lan is not None and only_lan.basis == "other link"
+    assert only_lan.seconds == pytest.approx(100 * wan.statistics.median, rel=0.1)
+    scale = cell.model.model_copy(update={"attention": "scale"})
+    similar = past.expect(cell.model_copy(update={"model": scale}))
+    assert similar is not None and similar.basis == "similar cells"
+    assert past.expect(cell.model_copy(update={"runtime": "none"})) is None
+    assert link_s(Network(name="far", rtt_ms=100.0), wan) == pytest.approx(wan.rounds * 0.05)
+
+
+def test_progress() -> None:
+    """Cells done, time left, the current cell; a cell of unknown length counts as those before it."""
+    lines: list[str] = []
+    cell = Cell.model_validate(next(r.cell for _, r in all_records(RESULTS) if isinstance(r, RunRecord)))
+    first, second, third = (cell.model_copy(update={"name": name}) for name in ("a", "b", "c"))
+    foretold = {"a": None, "b": 90.0, "c": None}
+    progress = Progress([first, second, third], lambda cell: foretold[cell.name], lines.append)
+    progress.begin(first)
+    progress.end(first, 30.0)
+    progress.begin(second)
+    assert lines[0].startswith("cell 1 of 3, time left not known: ") and lines[0].endswith(first.id)
+    assert lines[1].startswith("cell 2 of 3, 0:02:00 left: ") and lines[1].endswith(f"{second.id} (0:01:30 expected)")
+
+
+def wait_for(condition: Callable[[], bool], running: subprocess.Popen[str]) -> None:
+    """Wait until `condition` holds, which it has to while the session runs."""
+    until = time.monotonic() + 300
+    while not condition():
+        assert running.poll() is None and time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_a_killed_run_resumes(workplace: pytest.Pytester) -> None:
+    """Killed in the middle and started again, a matrix ends with the records of one never killed."""
+    workplace.makepyfile(test_tiny=THREE)
+    killed = session(workplace)
+    wait_for(lambda: bool(stored(workplace)), killed)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    kept = {path: path.read_bytes() for path in stored(workplace)}
+    assert 0 < len(kept) < 3
+    measure(workplace).assert_outcomes(passed=3)
+    assert {path: path.read_bytes() for path in kept} == kept
+    resumed = {path.name: content(path) for path in stored(workplace)}
+    measure(workplace, "--results", "other").assert_outcomes(passed=3)
+    whole = {path.name: content(path) for path in (workplace.path / "other").glob("*/*/*.json")}
+    assert resumed == whole and len(whole) == 3
+
+
+def test_two_runs_at_once_measure_once(workplace: pytest.Pytester) -> None:
+    """The second waits while the first measures, over loopback too, and takes what that has stored."""
+    with measurement_lock():
+        both = [session(workplace), session(workplace)]
+        for run in both:
+            assert run.stdout is not None
+            assert any("waiting for another measured run" in line for line in run.stdout)
+        assert not stored(workplace)
+    while all(run.poll() is None for run in both):
+        time.sleep(0.02)
+    (path,) = stored(workplace)
+    of_the_first = path.read_bytes()
+    for run in both:
+        out, _ = run.communicate(timeout=300)
+        assert run.returncode == 0 and "2 passed" in out
+    assert path.read_bytes() == of_the_first and content(path)
+    assert os.listdir(path.parent) == [path.name]

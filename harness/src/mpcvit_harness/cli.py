@@ -1,4 +1,4 @@
-"""The command line: mpcvit-report build | claims | tables | check | costs."""
+"""The command line: mpcvit-report build | claims | tables | check | compare | costs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import typer
 from mpcvit_harness import claims_tables
 from mpcvit_harness.cells import ModelSpec
 from mpcvit_harness.claims import CLAIMS, ClaimsError, load
+from mpcvit_harness.compare import compare, table
 from mpcvit_harness.costs import cost_table
 from mpcvit_harness.measured import counted
 from mpcvit_harness.pages import stale, write
@@ -116,9 +117,25 @@ def costs_command(
     Example: mpcvit-report costs --config vit_7_4_32 --network wan --out costs.json
     """
     model = ModelSpec(config=config, attention=attention, kernels=kernels, gelu=gelu, num_classes=num_classes)
-    table = cost_table(model, protocol, network, calibration=calibration)
-    write_whole(out, json.dumps(table, indent=1) + "\n")
+    costs = cost_table(model, protocol, network, calibration=calibration)
+    write_whole(out, json.dumps(costs, indent=1) + "\n")
     print(f"The cost table is {out}")
+
+
+@app.command("compare")
+def compare_command(
+    a: Annotated[str, typer.Argument(help="A folder of records, or a revision: its records below results.")],
+    b: Annotated[str, typer.Argument(help="The other one.")],
+) -> None:
+    """Compare cell by cell what two machines, or two commits, have measured.
+
+    Example: mpcvit-report compare results/one-machine results/another
+    """
+    try:
+        print(table(compare(a, b)), end="")
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(2) from None
 
 
 def main() -> None:

@@ -1,0 +1,116 @@
+"""Cells as tasks of a Ray cluster: on every host one latency cell at a time, its record brought home."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mpcvit_harness.cells import Cell
+from mpcvit_harness.measure import Settings, measure
+from mpcvit_harness.store import Store
+from spu_bench import RunRecord
+from spu_bench.provenance import machine_name
+from spu_bench.record import write_whole
+
+LATENCY = "latency"
+"""The custom resource that a host has one of: `ray start --resources='{"latency": 1}'`."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a task brings home: the records it made, by their paths below the store, and the one asked for.
+
+    `wanted` is the path of the cell's valid record; without one `why` says what went wrong.
+    """
+
+    made: dict[str, str]
+    wanted: str | None
+    why: str
+
+
+class Cluster:
+    """The cells of one session as tasks of a Ray cluster.
+
+    With RAY_ADDRESS set it is that cluster, otherwise one of this machine alone. A cell whose worker is lost is run
+    again, wherever there is a host for it.
+    """
+
+    def __init__(self, settings: Settings, machine: str | None) -> None:
+        self._ray = _ray()
+        self._settings = replace(settings, checkpoints=str(Path(settings.checkpoints).resolve()))
+        self._machine = machine
+        self._tasks: dict[str, Any] = {}
+        alone = {} if "RAY_ADDRESS" in os.environ else {"resources": {LATENCY: 1}, "include_dashboard": False}
+        self._ray.init(log_to_driver=False, **alone)
+        if not self._ray.cluster_resources().get(LATENCY):
+            self.close()
+            raise pytest.UsageError(
+                "no host of the Ray cluster has the resource 'latency', so that no cell could ever run. Fix: start "
+                """each host that is to measure with --resources='{"latency": 1}'"""
+            )
+
+    def submit(self, cells: Iterable[Cell]) -> None:
+        """Hand every cell to the cluster, with the records that other machines have left of it."""
+        task = self._ray.remote(_measure).options(resources={LATENCY: 1}, num_cpus=1, max_retries=5)
+        for cell in cells:
+            known = _known(self._settings.results, cell)
+            self._tasks[cell.fingerprint()] = task.options(name=f"{cell.experiment}/{cell.id}").remote(
+                cell.model_dump_json(), self._settings, self._machine, known
+            )
+
+    def result(self, cell: Cell) -> RunRecord | str:
+        """Wait for the cell's task and store what it made; its record, or why there is none."""
+        try:
+            outcome: Outcome = self._ray.get(self._tasks[cell.fingerprint()])
+        except self._ray.exceptions.RayError as error:
+            return f"the cluster has no result: {str(error).splitlines()[0]}. Fix: see ray status, and run it again"
+        root = Path(self._settings.results)
+        for name, text in outcome.made.items():
+            write_whole(root / name, text)
+        return outcome.why if outcome.wanted is None else RunRecord.load(root / outcome.wanted)
+
+    def close(self) -> None:
+        """Leave the cluster."""
+        self._ray.shutdown()
+
+
+def _known(results: str, cell: Cell) -> dict[str, str]:
+    """What any machine has left of `cell`, by machine."""
+    root = Path(results)
+    paths = [(path.name, Store(root, path.name).path(cell)) for path in root.glob("*")]
+    return {machine: path.read_text() for machine, path in paths if path.exists()}
+
+
+def _measure(cell_json: str, settings: Settings, machine: str | None, known: dict[str, str]) -> Outcome:
+    """Measure a cell on this host, in a store of its own that starts with what is `known`."""
+    os.environ.pop("OMP_NUM_THREADS", None)  # Ray sets it to its task's share; the parties have their own limit
+    cell = Cell.model_validate_json(cell_json)
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "results"
+        here = replace(settings, results=str(root), machine=machine or machine_name(), also=tuple(known))
+        for name, text in known.items():
+            write_whole(Store(root, name).path(cell), text)
+        result = measure(cell, here, Path(folder), lambda line: None)
+        found = {path.relative_to(root): path.read_text() for path in root.glob("*/*/*.json")}
+        made = {path.as_posix(): text for path, text in found.items() if known.get(path.parts[0]) != text}
+        if isinstance(result, str):
+            return Outcome(made, None, result.replace(str(root), settings.results))
+        (wanted,) = [path for path, text in found.items() if RunRecord.model_validate_json(text) == result][:1]
+        return Outcome(made, wanted.as_posix(), "")
+
+
+def _ray() -> Any:
+    """Ray, which only this needs."""
+    try:
+        return importlib.import_module("ray")
+    except ImportError:
+        raise pytest.UsageError(
+            "--executor ray needs Ray. Fix: pip install -c constraints/reference.txt -e './harness[cluster]'"
+        ) from None

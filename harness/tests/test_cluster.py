@@ -1,0 +1,80 @@
+"""Cells on a Ray cluster of two local nodes: the plain run's records, never two at once, a lost worker's cell again."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+
+import psutil
+import pytest
+from tiny import THREE, content, listed, measure, session, stored
+
+pytest.importorskip("ray.cluster_utils", reason="Ray is not installed: pip install './harness[cluster]'")
+
+
+@pytest.fixture
+def two_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A cluster of two nodes, both on this machine, each with room for one latency cell; sessions find it."""
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 1, "resources": {"latency": 1}, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=node)
+    try:
+        cluster.add_node(**node)
+        monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+        yield
+    finally:
+        cluster.shutdown()
+
+
+def measuring() -> set[int]:
+    """The workers of this test whose parties run now."""
+    found = set()
+    for process in psutil.process_iter(["cmdline"]):
+        if "spu_bench" not in (process.info["cmdline"] or []):
+            continue
+        try:
+            if process.environ().get("SPU_BENCH_LOCK") == os.environ["SPU_BENCH_LOCK"]:
+                found.add(process.ppid())
+        except psutil.Error:
+            continue  # it has just ended
+    return found - {1}
+
+
+def test_two_nodes(workplace: pytest.Pytester, two_nodes: None) -> None:
+    """The worker of the first cell is killed while its parties run; in the end every cell has its record."""
+    workplace.makepyfile(test_tiny=THREE)
+    run = session(workplace, "--executor", "ray:loopback")
+    killed: set[int] = set()
+    while run.poll() is None:
+        at_work = measuring()
+        assert len(at_work) <= 1
+        if at_work and not killed:
+            killed = at_work
+            psutil.Process(*killed).kill()
+        time.sleep(0.05)
+    out, _ = run.communicate()
+    assert killed and "3 passed" in out, out
+    gathered = {path.name: content(path) for path in stored(workplace)}
+    cells = listed(workplace)
+    assert {name.split(".")[1] for name in gathered} == {cell["fingerprint"][:12] for cell in cells}
+    before = [path.read_bytes() for path in stored(workplace)]
+    measure(workplace, "--executor", "ray:loopback").assert_outcomes(passed=3)
+    assert [path.read_bytes() for path in stored(workplace)] == before, "what fits is not measured again"
+    measure(workplace, "--results", "plain").assert_outcomes(passed=3)
+    assert {path.name: content(path) for path in (workplace.path / "plain").glob("*/*/*.json")} == gathered
+
+
+def test_no_host_may_measure(workplace: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cluster without the resource would wait for ever: it is refused with the fix."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+        refused = measure(workplace, "--executor", "ray:loopback")
+    finally:
+        cluster.shutdown()
+    assert refused.ret == pytest.ExitCode.USAGE_ERROR
+    assert """--resources='{"latency": 1}'""" in refused.stderr.str()

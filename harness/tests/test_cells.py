@@ -133,8 +133,9 @@ def test_two_cells_of_one_name_are_refused() -> None:
 
 
 def test_a_committed_records_cell_has_its_fingerprint() -> None:
-    """A field that comes to a cell later leaves the cells that do not use it what they were."""
-    records = [r for _, r in all_records(Path(__file__).parents[2] / "results") if isinstance(r, RunRecord)]
+    """Every committed record loads, and a field that came to a cell later leaves those without it what they were."""
+    records = [record for _, record in all_records(Path(__file__).parents[2] / "results")]
     assert records
     for record in records:
+        assert isinstance(record, RunRecord), record
         assert Cell.model_validate(record.cell).fingerprint() == record.cell_fingerprint

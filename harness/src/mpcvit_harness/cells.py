@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import (
@@ -118,7 +119,8 @@ class Cell(_Value):
     @property
     def id(self) -> str:
         """The name under which pytest and the report show the cell."""
-        return f"{self.name}-{self.protocol}-{self.network_name}-{self.executor}"
+        kind, _, file = self.executor.partition(":")
+        return f"{self.name}-{self.protocol}-{self.network_name}-{kind}{f'-{Path(file).stem}' if file else ''}"
 
     @property
     def network_name(self) -> str:

@@ -23,7 +23,7 @@ from spu_bench.provenance import machine_name
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("mpcvit", "experiments of the MPCViT reproduction")
-    group.addoption("--executor", default="auto", help="auto, docker, netns, loopback; ray:NAME on a cluster")
+    group.addoption("--executor", default="auto", help="auto, docker, netns, loopback, hosts:FILE; ray:NAME on a cluster")
     group.addoption(
         "--scale", choices=SCALES, help="which cells: up to this scale (default: the largest that -m names, else smoke)"
     )
@@ -126,7 +126,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
         return None if expected is None else expected.seconds
 
     config.stash[_PROGRESS] = Progress(cells, expect, lambda line: _say(config, line))
-    if _executor(config)[1]:
+    if _executor(config)[1] and not config.option.collectonly:
         config.stash[_CLUSTER] = Cluster(settings, config.getoption("--machine"))
         config.stash[_CLUSTER].submit(cells)
     return None

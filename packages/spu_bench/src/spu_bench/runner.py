@@ -14,6 +14,7 @@ from spu_bench import executors, provenance, runtimes
 from spu_bench.errors import SpuBenchError
 from spu_bench.executors import owner
 from spu_bench.executors.base import Executor
+from spu_bench.executors.hosts import HostsExecutor
 from spu_bench.network import Network
 from spu_bench.network.probe import judge, probe
 from spu_bench.options import Options, trust_model
@@ -151,12 +152,13 @@ def _run_on_hosts(
     """
     request = record.request
     started = time.perf_counter()
+    far = executor.name == HostsExecutor.name  # its link is as it is, and this machine only looks on
     with executor.open(request.network, directories) as hosts:
         record.executor = executor.describe()
         counting = time.perf_counter()
         traffic = [] if counts_itself(request.runtime) else count_traffic(request, program, scratch / "counting")
         counting = time.perf_counter() - counting
-        if request.network.is_shaped:
+        if request.network.is_shaped or far:
             record.link_before = probe(hosts, directories)
             _require_link(record)
         try:
@@ -170,11 +172,12 @@ def _run_on_hosts(
                 _copy_logs(directories, keep_logs)
         # an engine's containers are no children of this process
         contained = record.executor["executor"] == "docker"
-        record.watch = watch.report(sum(party.cpu_s for party in record.parties) if contained else 0.0)
-        if request.network.is_shaped:
+        seen = watch.report(sum(party.cpu_s for party in record.parties) if contained else 0.0)
+        record.watch = None if far else seen
+        if request.network.is_shaped or far:
             record.link_after = probe(hosts, directories)
         record.executor = executor.describe()
-    record.overhead_s = time.perf_counter() - started - counting - record.watch.seconds
+    record.overhead_s = time.perf_counter() - started - counting - seen.seconds
     return traffic
 
 

@@ -1,4 +1,4 @@
-"""Ways to run the parties: `loopback`, `netns`, `docker`, and `auto`, which takes the best that the machine offers."""
+"""Ways to run the parties: `loopback`, `netns`, `docker`; `auto`, the best of them that the machine offers; `hosts`."""
 
 from collections.abc import Callable
 
@@ -7,6 +7,7 @@ from spu_bench.errors import SpuBenchError
 from spu_bench.executors.auto import AutoExecutor
 from spu_bench.executors.base import Executor
 from spu_bench.executors.docker import DockerExecutor
+from spu_bench.executors.hosts import HostsExecutor
 from spu_bench.executors.lock import measurement_lock
 from spu_bench.executors.loopback import LoopbackExecutor
 from spu_bench.executors.netns import NetnsExecutor
@@ -21,9 +22,15 @@ NAMES = tuple(_EXECUTORS)
 
 
 def get(name: str, runtime: runtimes.Runtime = runtimes.RUNTIMES[runtimes.NEWEST]) -> Executor:
-    """Make the executor of that name, for parties on `runtime`; SpuBenchError ("bad_input") for another name."""
+    """Make the executor of that name, for parties on `runtime`; SpuBenchError ("bad_input") for another name.
+
+    "hosts:FILE" is for parties on the hosts that the file names.
+    """
+    kind, _, path = name.partition(":")
+    if kind == HostsExecutor.name:
+        return HostsExecutor(path, runtime)
     if name not in _EXECUTORS:
-        raise SpuBenchError(f"no executor {name!r}.", f"use one of {', '.join(NAMES)}.", "bad_input")
+        raise SpuBenchError(f"no executor {name!r}.", f"use one of {', '.join(NAMES)}, or hosts:FILE.", "bad_input")
     return _EXECUTORS[name](runtime)
 
 

@@ -56,6 +56,7 @@ def export_program(
         raise ValueError(f"batch is {batch} but {len(labels)} labels were given")
     if fuse:
         params = fuse_params(cfg, params, plan, gelu=gelu, scope=fuse)
+    forward: Callable[[dict[str, Any], AnyArray], Array]
     if ks.tailor is not None:
         flat, forward = ks.tailor(cfg, params, plan, attention, gelu or ks.gelu, calibration)
     else:

@@ -6,18 +6,22 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.polynomial import Chebyshev, Polynomial
+from numpy.polynomial import Chebyshev, Polynomial, chebyshev
 
 from ...types import NpArray
 
 Function = Callable[[NpArray], NpArray]
+# NumPy's polynomials have no complete types.
+Series = Any
+_vander: Any = chebyshev.chebvander
 
 
 def minimax(
     f: Function, lo: float, hi: float, degree: int, weight: Function = np.ones_like
-) -> tuple[Chebyshev, float]:
+) -> tuple[Series, float]:
     """The polynomial p of `degree` with small max |p - f| weight on [lo, hi], and that maximum on a fine grid.
 
     Lawson's iteration: least squares, reweighted by its own error until that is level.
@@ -25,7 +29,7 @@ def minimax(
     nodes = max(400, 16 * degree)
     t = np.cos(np.pi * (np.arange(nodes) + 0.5) / nodes)
     x = 0.5 * (hi + lo) + 0.5 * (hi - lo) * t
-    basis, y, scale = np.polynomial.chebyshev.chebvander(t, degree), f(x), weight(x)
+    basis, y, scale = _vander(t, degree), f(x), weight(x)
     share, best, least = np.full(nodes, 1.0 / nodes), np.zeros(degree + 1), math.inf
     for _ in range(40):
         root = np.sqrt(share) * scale
@@ -54,7 +58,7 @@ class Quartic:
     sign: int
 
     @staticmethod
-    def of(polynomial: Chebyshev, power: int) -> Quartic:
+    def of(polynomial: Series, power: int) -> Quartic:
         """The form of slope^power x `polynomial`: power 1 where the result is scaled as x is, 0 where it is not."""
         # In Horner's variable around the point where the cubic term vanishes.
         a = polynomial.convert(kind=Polynomial).coef
@@ -85,7 +89,8 @@ def inverse_sqrt(lo: float, hi: float, width: float, levels: int) -> Factors:
     if not 0.0 < lo < hi:
         raise ValueError(f"1 / sqrt needs a range above zero, got [{lo}, {hi}]")
     fitted, error = minimax(lambda v: v**-0.5, lo, hi, 2**levels, np.sqrt)
-    roots = Chebyshev(fitted.coef, domain=[-width, width]).roots()
+    scaled: Series = Chebyshev(fitted.coef, domain=[-width, width])
+    roots = scaled.roots()
     real = sorted(roots[np.abs(roots.imag) <= 1e-9].real)
     pairs = [(-2.0 * z.real, abs(z) ** 2) for z in roots[roots.imag > 1e-9]]
     pairs += [(-(a + b), a * b) for a, b in zip(real[::2], real[1::2])]
@@ -131,9 +136,11 @@ def gelu_gap(name: str) -> tuple[Quartic, float]:
 
     def gap(t: NpArray) -> NpArray:
         if name == "tanh":
-            return -t * 0.5 * (1.0 - np.tanh(math.sqrt(2.0 / math.pi) * (t + 0.044715 * t**3)))
-        erfc: NpArray = np.vectorize(math.erfc)(t * math.sqrt(0.5))
-        return -t * 0.5 * erfc
+            tail: NpArray = 1.0 - np.tanh(math.sqrt(2.0 / math.pi) * (t + 0.044715 * t**3))
+        else:
+            tail = np.vectorize(math.erfc)(t * math.sqrt(0.5))
+        out: NpArray = -0.5 * t * tail
+        return out
 
     fitted, _ = minimax(gap, 0.0, GELU_BOUND, 4)
     t = np.linspace(0.0, 8.0, 8001)

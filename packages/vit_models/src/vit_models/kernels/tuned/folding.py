@@ -201,12 +201,14 @@ def _widened(r: Range, margin: float) -> Range:
 
 def _centred(x: NpArray) -> NpArray:
     """x minus its mean over the last axis."""
-    return x - x.mean(axis=-1, keepdims=True)
+    centred: NpArray = x - x.mean(axis=-1, keepdims=True)
+    return centred
 
 
 def _normed(x: NpArray) -> NpArray:
     c = _centred(x)
-    return c / np.sqrt((c * c).mean() + EPS)
+    normed: NpArray = c / np.sqrt((c * c).mean() + EPS)
+    return normed
 
 
 def _float64(tree: Any) -> Any:

@@ -20,10 +20,11 @@ from .functions import (
     exponential,
     gelu_with,
     normalise,
+    positive_parts,
     product_form,
 )
 
-MARK_DOUBLINGS = 12
+MARK = 2**12
 
 
 def forward(
@@ -34,7 +35,7 @@ def forward(
     norms: Mapping[str, Norm],
     gelu: str,
 ) -> Float[Array, "b classes"]:
-    """Logits. Where a value leaves the range that its kernel was built for by e, all logits of the image fall by 4096 e."""
+    """Logits. Each value that leaves the range its kernel was built for lowers all logits of its image by 4096."""
     one = _Pass(cfg, params, kinds, norms, gelu, alone=images.shape[0] == 1)
     if one.alone:
         return one.logits(images[0])[None]
@@ -70,7 +71,7 @@ class _Pass:
 
     def logits(self, image: Float[Array, "height width channels"]) -> Float[Array, " classes"]:
         cfg, p = self.cfg, self.p
-        excess = jnp.zeros((), image.dtype)
+        strays = jnp.zeros((), image.dtype)
         d = self._embedded(image)
         for i in range(cfg.layers):
             name = f"blocks.{i}"
@@ -81,11 +82,11 @@ class _Pass:
                 d = d[:1]
             d = d + self._attended(qkv, d.shape[0], i) @ p[f"{name}.proj.kernel"] + p[f"{name}.proj.bias"]
             h = self._normed(d, f"{name}.norm1", p[f"{name}.linear1.kernel"]) + p[f"{name}.linear1.bias"]
-            y, out = self._activated(h[:, : cfg.mlp_width])
+            y, count = self._activated(h[:, : cfg.mlp_width])
             d = h[:, cfg.mlp_width :] + y @ p[f"{name}.linear2.kernel"]
-            excess = excess + out
+            strays = strays + count
         logits: Array = self._normed(d, "norm", p["head.kernel"])[0] + p["head.bias"]
-        return logits - doubled(excess, 2**MARK_DOUBLINGS)
+        return logits - doubled(strays, MARK)
 
     def _embedded(self, image: Array) -> Float[Array, "n c"]:
         cfg, g, s = self.cfg, self.cfg.grid, self.cfg.patch
@@ -141,10 +142,10 @@ class _Pass:
         return weights
 
     def _activated(self, h: Float[Array, "n m"]) -> tuple[Array, Array]:
-        """The activation, and by how much all values noted since the last call leave their ranges."""
+        """The activation, and how many of the values noted since the last call leave their ranges."""
         checks, self.checks = self.checks, []
         if self.gelu == "relu":
-            cut = jnp.maximum(jnp.concatenate([c.reshape(-1) for c in (h, *checks)]), 0.0)
-            return cut[: h.size].reshape(h.shape), jnp.sum(cut[h.size :])
+            (positive,), count = positive_parts([h], checks)
+            return positive, count
         form, _ = gelu_gap("tanh" if self.gelu == "tanh" else "exact")
         return gelu_with(h, form, checks)

@@ -53,14 +53,23 @@ def gelu(x: Float[Array, "*s"], name: str = "exact") -> Float[Array, "*s"]:
 def gelu_with(
     x: Float[Array, "*s"], form: Quartic, checks: list[Array]
 ) -> tuple[Float[Array, "*s"], Float[Array, ""]]:
-    """`gelu` and the sum of all positive entries of `checks`, whose comparisons ride in the same call."""
+    """`gelu`, and how many entries of `checks` are positive: their comparisons ride in the same call."""
     bound = GELU_BOUND * form.slope
-    parts = [x, x - bound, -x - bound, *checks]
-    cut = jnp.maximum(jnp.concatenate([p.reshape(-1) for p in parts]), 0.0)
-    positive, above, below = (cut[i * x.size : (i + 1) * x.size].reshape(x.shape) for i in range(3))
+    (positive, above, below), count = positive_parts([x, x - bound, -x - bound], checks)
     # |x| = 2 relu(x) - x, and what exceeds the bound is taken off again.
     t = positive + positive - x - above - below
-    return positive + quartic(t - form.shift, form), jnp.sum(cut[3 * x.size :])
+    return positive + quartic(t - form.shift, form), count
+
+
+def positive_parts(parts: list[Array], checks: list[Array]) -> tuple[list[Array], Float[Array, ""]]:
+    """max(part, 0) of each part, and how many entries of `checks` are positive: one call."""
+    compared = jnp.concatenate([p.reshape(-1) for p in (*parts, *checks)])
+    size = sum(p.size for p in parts)
+    kept = jnp.concatenate([compared[:size], jnp.ones_like(compared[size:])])
+    cut = jnp.where(compared > 0.0, kept, 0.0)
+    borders = np.cumsum([p.size for p in parts])
+    split = jnp.split(cut, borders)
+    return [c.reshape(p.shape) for c, p in zip(split, parts)], jnp.sum(split[-1])
 
 
 def exponential(u: Float[Array, "*s"]) -> Float[Array, "*s"]:

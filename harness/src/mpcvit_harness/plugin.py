@@ -23,7 +23,7 @@ from spu_bench.provenance import machine_name
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("mpcvit", "experiments of the MPCViT reproduction")
-    group.addoption("--executor", default="auto", help="auto, docker, netns, loopback, hosts:FILE; ray:NAME on a cluster")
+    group.addoption("--executor", default="auto", help="auto, docker, netns, loopback, hosts:FILE, ray:NAME")
     group.addoption(
         "--scale", choices=SCALES, help="which cells: up to this scale (default: the largest that -m names, else smoke)"
     )

@@ -121,9 +121,9 @@ class RunRecord(_Strict):
 
     `samples_s` are the seconds of the protocol alone (the slower party's), one per inference after the warm-up.
     `messages` of a party are SPU's send actions, its rounds. `trust` is what the parties have to trust each other with
-    (options.trust_model). A failed or invalid run has a `failure`, and whatever was seen before it failed. `link_before`
-    and `link_after` are what a probe saw of the link around the run, `watch` what was seen of the machine during it.
-    `overhead_s` is what the harness took around the parties' processes: to open and close their hosts, to shape and to
+    (options.trust_model). A failed or invalid run has a `failure`, and whatever was seen before it failed.
+    `link_before` and `link_after` are what a probe saw of the link around the run, `watch` what was seen of the machine
+    during it. `overhead_s` is what the harness took around the parties' processes: to open and close their hosts, to shape and to
     probe their link. Both are None in records from before they were kept. `prediction` is what the cost model said of
     the same Program, protocol and network, where it was asked.
     """

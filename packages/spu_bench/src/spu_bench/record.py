@@ -123,9 +123,9 @@ class RunRecord(_Strict):
     `messages` of a party are SPU's send actions, its rounds. `trust` is what the parties have to trust each other with
     (options.trust_model). A failed or invalid run has a `failure`, and whatever was seen before it failed.
     `link_before` and `link_after` are what a probe saw of the link around the run, `watch` what was seen of the machine
-    during it. `overhead_s` is what the harness took around the parties' processes: to open and close their hosts, to shape and to
-    probe their link. Both are None in records from before they were kept. `prediction` is what the cost model said of
-    the same Program, protocol and network, where it was asked.
+    during it. `overhead_s` is what the harness took around the parties' processes: to open and close their hosts, to
+    shape and to probe their link. Both are None in records from before they were kept. `prediction` is what the cost
+    model said of the same Program, protocol and network, where it was asked.
     """
 
     schema_version: Literal[2] = 2

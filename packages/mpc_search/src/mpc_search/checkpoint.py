@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mpc_search.errors import SearchError
-from mpc_search.train import Model, Params
+from mpc_search.model import Model, Params
 from vit_models import AttentionPlan, ViTConfig, load_params, save_params
 
 
@@ -34,10 +34,15 @@ def save_checkpoint(path: str | Path, model: Model, params: Params, about: dict[
         }
         (new / "model.json").write_text(json.dumps(content, indent=1) + "\n")
         if target.exists():
-            if not (target / "model.json").exists():
-                raise SearchError(f"{target} is there and is no checkpoint. Fix: name another directory.")
+            check_replaceable(target)
             shutil.move(target, Path(scratch) / "old")
         os.replace(new, target)
+
+
+def check_replaceable(target: Path) -> None:
+    """Raise SearchError where `target` is there and is something else than a checkpoint."""
+    if target.exists() and not (target / "model.json").exists():
+        raise SearchError(f"{target} is there and is no checkpoint. Fix: name another directory.")
 
 
 def load_checkpoint(path: str | Path) -> tuple[Model, Params, dict[str, Any]]:
@@ -47,7 +52,7 @@ def load_checkpoint(path: str | Path) -> tuple[Model, Params, dict[str, Any]]:
         content = json.loads((directory / "model.json").read_text())
         plan = content["plan"]
         model = Model(
-            config=ViTConfig(**content["config"]),
+            config=ViTConfig.from_dict(content["config"]),
             attention=content["attention"],
             plan=None if plan is None else AttentionPlan.from_dict(plan),
             gelu=content["gelu"],

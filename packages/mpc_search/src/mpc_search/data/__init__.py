@@ -1,0 +1,17 @@
+"""Image sets, and training batches of them in an order that a seed fixes."""
+
+from mpc_search.data.batches import Batch, Batches
+from mpc_search.data.images import ImageSet, normalise
+from mpc_search.data.registry import FASHION_MNIST, SOURCES, fashion_mnist, get, load
+
+__all__ = [
+    "FASHION_MNIST",
+    "SOURCES",
+    "Batch",
+    "Batches",
+    "ImageSet",
+    "fashion_mnist",
+    "get",
+    "load",
+    "normalise",
+]

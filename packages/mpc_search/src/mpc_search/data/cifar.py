@@ -1,0 +1,196 @@
+"""CIFAR-10 and CIFAR-100, python and binary form, from the published archive or from its unpacked folder."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import pickle
+import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mpc_search.data.images import Bytes, ImageSet, sha256
+from mpc_search.errors import SearchError
+
+_SIDE, _BYTES = 32, 3 * 32 * 32
+
+
+@dataclass(frozen=True)
+class Form:
+    """One published form: the archive and its MD5, the folder in it, the files of each split, where the labels are.
+
+    `label` is the key in a python batch; in a binary record it is byte `label_at` of the `label_bytes` in front.
+    """
+
+    archive: str
+    md5: str
+    folder: str
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+    names: str
+    label: str
+    label_bytes: int = 0
+    label_at: int = 0
+
+
+PAGE = "https://www.cs.toronto.edu/~kriz/cifar.html"
+FORMS: dict[str, tuple[Form, Form]] = {
+    "cifar10": (
+        Form(
+            "cifar-10-python.tar.gz",
+            "c58f30108f718f92721af3b95e74349a",
+            "cifar-10-batches-py",
+            tuple(f"data_batch_{i}" for i in range(1, 6)),
+            ("test_batch",),
+            "batches.meta",
+            "labels",
+        ),
+        Form(
+            "cifar-10-binary.tar.gz",
+            "c32a1d4ab5d03f1284b67883e8d87530",
+            "cifar-10-batches-bin",
+            tuple(f"data_batch_{i}.bin" for i in range(1, 6)),
+            ("test_batch.bin",),
+            "batches.meta.txt",
+            "label_names",
+            1,
+            0,
+        ),
+    ),
+    "cifar100": (
+        Form(
+            "cifar-100-python.tar.gz",
+            "eb9058c3a382ffc7106e4002c42a8d85",
+            "cifar-100-python",
+            ("train",),
+            ("test",),
+            "meta",
+            "fine_labels",
+        ),
+        Form(
+            "cifar-100-binary.tar.gz",
+            "03b5dce01913d631647c71ecec9e9cb8",
+            "cifar-100-binary",
+            ("train.bin",),
+            ("test.bin",),
+            "fine_label_names.txt",
+            "fine_label_names",
+            2,
+            1,
+        ),
+    ),
+}
+
+# Mean and deviation as in the original's configs (FACTS, section 3).
+STATISTICS = {
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "cifar100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
+}
+
+
+def load(name: str, split: str, folder: Path, how_to_get: str) -> ImageSet:
+    """The split "train" or "test" of cifar10 or cifar100, of whichever form is in `folder`.
+
+    An unpacked folder is taken as it is; an archive has to have the checksum that its page publishes. Raises
+    SearchError where there is neither, or where a file is truncated or not what it should be.
+    """
+    for form in FORMS[name]:
+        unpacked = folder if (folder / form.test[0]).exists() else folder / form.folder
+        if unpacked.is_dir():
+            return _load(name, split, form, functools.partial(_read, unpacked, how_to_get), None, how_to_get)
+    for form in FORMS[name]:
+        if (folder / form.archive).exists():
+            members = _members(folder / form.archive, form, how_to_get)
+            return _load(name, split, form, members.__getitem__, True, how_to_get)
+    wanted = " or ".join(f"{form.folder}/ or {form.archive}" for form in FORMS[name])
+    raise SearchError(f"There is no {wanted} in {folder}. Fix: {how_to_get}")
+
+
+def _load(
+    name: str, split: str, form: Form, read: Callable[[str], bytes], published: bool | None, how_to_get: str
+) -> ImageSet:
+    files = form.train if split == "train" else form.test
+    contents = {file: read(file) for file in files}
+    names = read(form.names)
+    try:
+        decode = _binary if form.label_bytes else _python
+        parts = [decode(form, data) for data in contents.values()]
+        classes = _names(form, names)
+        images, labels = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
+        if len(images) != len(labels) or labels.max(initial=0) >= len(classes):
+            raise ValueError("images, labels and names do not belong together")
+    except (ValueError, KeyError, TypeError, AttributeError, EOFError, IndexError, pickle.UnpicklingError) as error:
+        raise SearchError(f"{form.folder} of {name} cannot be read ({error}). Fix: {how_to_get}") from error
+    planes = images.reshape(-1, 3, _SIDE, _SIDE)
+    mean, std = STATISTICS[name]
+    return ImageSet(
+        name,
+        np.ascontiguousarray(planes.transpose(0, 2, 3, 1)),
+        labels.astype(np.int32),
+        classes,
+        mean,
+        std,
+        files={file: sha256(data) for file, data in contents.items()},
+        published=published,
+    )
+
+
+def _binary(form: Form, data: bytes) -> tuple[Bytes, Bytes]:
+    record = form.label_bytes + _BYTES
+    if not data or len(data) % record:
+        raise ValueError(f"{len(data)} bytes are no whole number of {record}-byte records")
+    table = np.frombuffer(data, np.uint8).reshape(-1, record)
+    return table[:, form.label_bytes :], table[:, form.label_at]
+
+
+def _python(form: Form, data: bytes) -> tuple[Bytes, Any]:
+    batch = _Batch(io.BytesIO(data), encoding="bytes").load()
+    images = batch[b"data"]
+    if images.dtype != np.uint8 or images.ndim != 2 or images.shape[1] != _BYTES:
+        raise ValueError(f"data is {images.dtype} {images.shape}, not bytes (n, {_BYTES})")
+    return images, np.asarray(batch[form.label.encode()])
+
+
+def _names(form: Form, data: bytes) -> tuple[str, ...]:
+    if form.label_bytes:
+        return tuple(line for line in data.decode().split("\n") if line)
+    key = b"label_names" if form.label == "labels" else b"fine_label_names"
+    return tuple(name.decode() for name in _Batch(io.BytesIO(data), encoding="bytes").load()[key])
+
+
+class _Batch(pickle.Unpickler):
+    """Reads the arrays of a batch and nothing else: a pickle could otherwise run any code."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
+            return np.zeros(0).__reduce__()[0]
+        if module == "numpy" and name in ("ndarray", "dtype"):
+            return getattr(np, name)
+        if (module, name) == ("_codecs", "encode"):  # how Python 3 writes an array's bytes at protocol 2
+            return lambda text, encoding: text.encode(encoding)
+        raise pickle.UnpicklingError(f"a batch has no business with {module}.{name}")
+
+
+def _read(folder: Path, how_to_get: str, file: str) -> bytes:
+    try:
+        return (folder / file).read_bytes()
+    except OSError as error:
+        raise SearchError(f"{folder / file} cannot be read ({error.strerror}). Fix: {how_to_get}") from error
+
+
+def _members(archive: Path, form: Form, how_to_get: str) -> dict[str, bytes]:
+    data = _read(archive.parent, how_to_get, archive.name)
+    if (found := hashlib.md5(data).hexdigest()) != form.md5:
+        raise SearchError(f"{archive} has the MD5 {found}, its page publishes {form.md5}. Fix: {how_to_get}")
+    with tarfile.open(fileobj=io.BytesIO(data)) as opened:
+        content: dict[str, bytes] = {}
+        for file in (*form.train, *form.test, form.names):
+            member = opened.extractfile(f"{form.folder}/{file}")
+            assert member is not None  # the checksum says what is in it
+            content[file] = member.read()
+        return content

@@ -1,0 +1,105 @@
+"""A set of labelled images: bytes in memory, or files that are decoded when they are asked for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Bytes = npt.NDArray[np.uint8]
+Rows = npt.NDArray[np.int64]
+
+
+class Pixels(Protocol):
+    """Images by row numbers: an array of bytes, or a sequence of files."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(n, height, width, channels)."""
+
+    def __getitem__(self, rows: Rows, /) -> Bytes: ...
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images (n, height, width, channels) as bytes, labels (n,) int32, the classes' names.
+
+    `mean` and `std` (one a channel, of values in [0, 1]) are what a model's input is normalised with. `files` has the
+    SHA-256 of every file that was read, and `published` is True where the source's own checksum was met, None where
+    it publishes none for this form.
+    """
+
+    name: str
+    pixels: Pixels
+    labels: npt.NDArray[np.int32]
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    files: Mapping[str, str] = field(default_factory=dict)
+    published: bool | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def streamed(self) -> bool:
+        """True where a row is decoded from its file whenever it is asked for."""
+        return not isinstance(self.pixels, np.ndarray)
+
+    @property
+    def images(self) -> npt.NDArray[np.float32]:
+        """Every image, float32, normalised: what a model takes."""
+        return normalise(self.pixels[np.arange(len(self))], self.mean, self.std)
+
+    def take(self, rows: Rows) -> ImageSet:
+        """The images of these rows, in that order."""
+        pixels = self.pixels.take(rows) if isinstance(self.pixels, Files) else self.pixels[rows]
+        return replace(self, pixels=pixels, labels=self.labels[rows])
+
+
+def normalise(pixels: Bytes, mean: tuple[float, ...], std: tuple[float, ...]) -> npt.NDArray[np.float32]:
+    """Bytes (..., channels) as float32, scaled to [0, 1], minus `mean`, over `std`."""
+    scaled = pixels.astype(np.float32) / np.float32(255.0)
+    result: npt.NDArray[np.float32] = (scaled - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
+    return result
+
+
+class Files:
+    """Image files as `Pixels`: decoded by Pillow, resized so that the short side is `size`, and cut in the middle."""
+
+    def __init__(self, paths: list[Path], size: int) -> None:
+        self._paths = paths
+        self.shape: tuple[int, ...] = (len(paths), size, size, 3)
+
+    def __getitem__(self, rows: Rows, /) -> Bytes:
+        out = np.empty((len(rows), *self.shape[1:]), np.uint8)
+        for place, row in enumerate(rows):
+            out[place] = self._decode(self._paths[row])
+        return out
+
+    def take(self, rows: Rows) -> Files:
+        """The files of these rows."""
+        return Files([self._paths[row] for row in rows], self.shape[1])
+
+    def _decode(self, path: Path) -> Bytes:
+        from PIL import Image, ImageOps, UnidentifiedImageError
+
+        from mpc_search.errors import SearchError
+
+        try:
+            with Image.open(path) as opened:
+                return np.asarray(ImageOps.fit(opened.convert("RGB"), self.shape[1:3], Image.Resampling.BICUBIC))
+        except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
+            raise SearchError(
+                f"{path} is not a whole image ({error}). Fix: unpack the data set again, or take the file out."
+            ) from error
+
+
+def sha256(data: bytes) -> str:
+    """SHA-256 of `data`, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()

@@ -11,6 +11,9 @@ from mpcvit_harness.cells import Cell
 from spu_bench import RunRecord
 from spu_bench.provenance import code
 
+OF_TRAINING = (".training.json", ".speed.json")
+"""How the names of mpc_search's records in the same folders end: they are of another kind."""
+
 LOCAL = "this-machine"
 """The folder of runs that are not for committing, as the main job's: no table of the docs is made of them."""
 
@@ -54,8 +57,10 @@ class Store:
 
 
 def all_records(root: str | Path) -> Iterator[tuple[Path, RunRecord | str]]:
-    """Every record below `root` in the order of paths; where a file is not one, why."""
+    """Every record of a private inference below `root` in the order of paths; where a file is not one, why."""
     for path in sorted(Path(root).glob("*/*/*.json")):
+        if path.name.endswith(OF_TRAINING):
+            continue
         try:
             yield path, RunRecord.load(path)
         except (ValidationError, OSError) as error:

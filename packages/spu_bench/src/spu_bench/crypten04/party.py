@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import crypten
@@ -20,7 +22,7 @@ from omegaconf import OmegaConf
 from spu_bench.crypten04.model import evaluate, read
 from spu_bench.errors import SpuBenchError
 from spu_bench.exchange import Exchange
-from spu_bench.guest import CLIENT, HOLDERS, Arrays, Guest, main
+from spu_bench.guest import CLIENT, HOLDERS, Arrays, Guest, first_line, main
 
 _SECTIONS = ("encoder", "functions")
 
@@ -48,7 +50,8 @@ class Party(Guest):
         )
         torch.set_num_threads(int(os.environ.get("OMP_THREAD_LIMIT", "1")))
         cfg.communicator.verbose = True  # what the counters need
-        crypten.init()
+        with _failures():
+            crypten.init()
         torch.set_grad_enabled(False)
         crypten.set_grad_enabled(False)
 
@@ -60,7 +63,8 @@ class Party(Guest):
 
     def compute(self) -> None:
         crypten.reset_communication_stats()
-        self._logits = evaluate(self._model, self._held)
+        with _failures():
+            self._logits = evaluate(self._model, self._held)
         stats = communicator.get().get_communication_stats()
         # a computation opens masked values and nothing else, so that half of the bytes go each way
         each_way, rounds = stats["bytes"] // 2, stats["rounds"]
@@ -68,11 +72,24 @@ class Party(Guest):
 
     def reveal(self, exchange: Exchange) -> Arrays:
         """Open the logits to the client alone."""
-        logits = self._logits.get_plain_text(dst=CLIENT)
+        with _failures():
+            logits = self._logits.get_plain_text(dst=CLIENT)
         return {self.manifest["outputs"][0]["name"]: logits.numpy()} if self.rank == CLIENT else {}
 
     def traffic(self) -> list[int]:
         return self._counted
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    """What PyTorch raises, as one line."""
+    try:
+        yield
+    except RuntimeError as error:
+        time.sleep(2)  # where a peer is gone the exchange sees it too, and ends this process with that reason
+        raise SpuBenchError(
+            f"CrypTen 0.4.1 failed: {first_line(error)}", "see the log of either party.", "failed"
+        ) from error
 
 
 def _configure(settings: dict[str, Any]) -> None:

@@ -150,7 +150,7 @@ def _parse(fields: dict[str, Any], message: Any) -> None:
     try:
         json_format.ParseDict(fields, message)
     except json_format.ParseError as error:
-        raise ValueError(_first_line(error).rstrip(".")) from None
+        raise ValueError(first_line(error).rstrip(".")) from None
 
 
 if __name__ == "__main__":

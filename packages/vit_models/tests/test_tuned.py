@@ -44,18 +44,18 @@ def test_gelu_on_every_fixed_point_number(name, x64):
 
 def test_exponential_on_every_fixed_point_number(x64):
     form, bound = fits.exp_root()
-    assert bound < 1e-3
+    assert bound < 2e-3
 
     def at(lo, hi):
         u = grid(form.slope * lo / 16 - form.shift, form.slope * hi / 16 - form.shift)
         x = (u + form.shift) / form.slope * 16
         return np.asarray(functions.exponential(jnp.asarray(u))) / fits.EXP_TOP, x
 
-    y, x = at(-19, 1)
-    assert np.abs(y / np.exp(x) - 1).max() <= bound + 1e-6
+    y, x = at(-21, 1)
+    assert np.abs(y / np.exp(x) - 1).max() <= 1.01 * bound
     # No clamp: far below, the result stays negligible beside a row's largest entry.
-    y, _ = at(-40, -19)
-    assert 0 <= y.min() and y.max() < 1e-4
+    y, _ = at(-42, -21)
+    assert 0 <= y.min() and y.max() < 1.01 * math.exp(-21)
 
 
 @pytest.mark.parametrize("octaves", [functions.SOFTMAX_OCTAVES, functions.RELU_OCTAVES])

@@ -126,6 +126,7 @@ GELU_BOUND = 3.2
 """Where the quartic of `gelu_gap` ends; beyond it the gap is held."""
 
 EXP_SQUARINGS = 4
+EXP_DOMAIN = (-42.0, -21.0, 1.0)
 EXP_TOP = 2.0**17
 """exp(0) as `tuned.functions.exponential` has it: its largest value leaves 9 bits of the ring for sums and squares."""
 
@@ -150,10 +151,20 @@ def gelu_gap(name: str) -> tuple[Quartic, float]:
 
 @functools.cache
 def exp_root() -> tuple[Quartic, float]:
-    """EXP_TOP^(1/16) exp(x / 16) on x in [-19, 1], and the largest relative error of its 16th power."""
-    top = EXP_TOP ** (1.0 / 2**EXP_SQUARINGS)
-    fitted, error = minimax(lambda t: top * np.exp(t), -19.0 / 16, 1.0 / 16, 4, lambda t: np.exp(-t) / top)
-    return Quartic.of(fitted, power=0), 2**EXP_SQUARINGS * error
+    """EXP_TOP^(1/16) exp(x / 16) on x in [-21, 1], and the largest relative error of its 16th power there.
+
+    Down to -42 it is loosely fitted: no score is clamped, and the 16th power has to stay under exp(-21) there.
+    """
+    n = 2**EXP_SQUARINGS
+    low, edge, high = (x / n for x in EXP_DOMAIN)
+
+    def weight(t: NpArray) -> NpArray:
+        return np.where(t >= edge, np.exp(-t), 1e-3)
+
+    fitted, _ = minimax(np.exp, low, high, 4, weight)
+    t = np.linspace(edge, high, 4001)
+    error = np.abs((fitted(t) * np.exp(-t)) ** n - 1.0).max()
+    return Quartic.of(fitted * EXP_TOP ** (1.0 / n), power=0), float(error)
 
 
 @functools.cache

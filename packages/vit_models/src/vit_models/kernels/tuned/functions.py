@@ -73,9 +73,9 @@ def positive_parts(parts: list[Array], checks: list[Array]) -> tuple[list[Array]
 
 
 def exponential(u: Float[Array, "*s"]) -> Float[Array, "*s"]:
-    """2^17 exp(x) of u = slope x / 16 - shift (`exp_root`), x in [-19, 1]: a quartic to the 16th power. 6 multiplications.
+    """2^17 exp(x) of u = slope x / 16 - shift (`exp_root`), x in [-21, 1]: a quartic to the 16th power. 6 multiplications.
 
-    Relative error at most `exp_root()[1]`. Below -19 it stays under 1e-4 down to -40, where the quartic rises again.
+    Relative error at most `exp_root()[1]`. Below -21 it stays under exp(-21) down to -42, where the quartic rises again.
     """
     y = quartic(u, exp_root()[0])
     for _ in range(EXP_SQUARINGS):

@@ -59,10 +59,10 @@ def test_rounds_and_fixed_point_error_of_a_kernel(name, capfd):
 @pytest.mark.parametrize(
     ("attention", "alpha", "rounds"),
     [
-        ("scale", None, 88),
-        ("softmax", None, 144),
-        ("mix", [[1, 0], [0, 1]], 136),
-        ("mix", [[1, 1], [0, 0]], 112),
+        ("scale", None, 100),
+        ("softmax", None, 156),
+        ("mix", [[1, 0], [0, 1]], 148),
+        ("mix", [[1, 1], [0, 0]], 124),
     ],
 )
 def test_rounds_and_error_of_a_model(attention, alpha, rounds, tiny, images_for, capfd):

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from ...types import Array
 from .fits import EXP_SQUARINGS, GELU_BOUND, Quartic, exp_root, gelu_gap, reciprocal_octave
 
-SOFTMAX_OCTAVES = (-8, 18)
+SOFTMAX_OCTAVES = (-8, 19)
 RELU_OCTAVES = (-8, 8)
 """Row sums that `normalise` tells apart, as powers of two of `reciprocal_octave`'s start."""
 
@@ -97,7 +97,8 @@ def normalise(
     factors = 2.0 ** -np.arange(low, high, dtype=np.float64)
     total = jnp.sum(x, axis=-1, keepdims=True)
     above = total > jnp.asarray(borders, x.dtype)
-    steps = jnp.where(above, jnp.asarray(np.diff(factors), x.dtype), jnp.zeros((), x.dtype))
-    scaled = x * (jnp.sum(steps, axis=-1, keepdims=True) + factors[0])
+    # From the smallest factor up, so that floats add exactly too.
+    steps = jnp.where(above, jnp.zeros((), x.dtype), jnp.asarray(-np.diff(factors), x.dtype))
+    scaled = x * (jnp.sum(steps, axis=-1, keepdims=True) + factors[-1])
     octave = jnp.sum(scaled, axis=-1, keepdims=True)
     return scaled * quartic(octave - form.shift, form), octave - 2.0 * start * 1.01

@@ -146,7 +146,7 @@ def calibrate(
 ) -> Calibration:
     """The ranges that the tuned kernels need, from a plaintext run over `images` (batch, height, width, channels).
 
-    Some 100 images of the training set are enough; the other arguments are those of `export_program`. Raises ValueError
+    Some 256 images of the training set are enough; the other arguments are those of `export_program`. Raises ValueError
     on what the tuned kernels do not compute, and on values that are not finite.
     """
     _check_settings(margin, tolerance)

@@ -105,5 +105,7 @@ def in_a_process(at: Path, *arguments: str, timeout: float = 1500) -> subprocess
 @pytest.fixture(scope="session", autouse=True)
 def _compile_once(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Tests that train the same model share what was compiled for it."""
+    if jax.__version_info__ < (0, 5):
+        return  # jaxlib 0.4.34 crashes when it runs a training step that it compiled earlier and read back
     jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

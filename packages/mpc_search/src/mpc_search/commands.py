@@ -19,9 +19,6 @@ from mpc_search.sweep import Places, Run, load_sweep, run_sweep
 from mpc_search.trainer import run_directory
 from vit_models import AttentionPlan, get_config
 
-COMPILED = Path("build/jax-cache")
-"""Where compiled steps are kept, so that runs that differ in nothing that is compiled share them."""
-
 
 def train_command(
     stage: Stage,
@@ -111,9 +108,6 @@ def sweep_command(
         return
     if get_data and runs:
         data_sets.get(runs[0].config.data.name, runs[0].config.data.folder)
-    COMPILED.mkdir(parents=True, exist_ok=True)
-    jax.config.update("jax_compilation_cache_dir", str(COMPILED.absolute()))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
     started, place = time.monotonic(), {run.name: i for i, run in enumerate(runs, 1)}
 
     def tell(run: Run, record: TrainingRecord, new: bool) -> None:

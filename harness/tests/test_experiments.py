@@ -25,6 +25,8 @@ def test_measured_once_stored_resumed_reported(workplace: pytest.Pytester) -> No
     assert path.parent == workplace.path / "results" / "here" / "tiny"
     assert first.cell is not None and Cell.model_validate(first.cell).fingerprint() == first.cell_fingerprint
     assert first.request.repeats == 2 and first.status == "ok"
+    assert first.watch is not None and first.watch.own_cores > 0
+    assert first.overhead_s is not None and 0 < first.overhead_s < first.duration_s
     measure(workplace).assert_outcomes(passed=2)
     assert RunRecord.load(path) == first
     cell = Cell.model_validate(first.cell)

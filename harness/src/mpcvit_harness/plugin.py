@@ -17,6 +17,7 @@ from mpcvit_harness.cluster import Cluster
 from mpcvit_harness.expected import Past
 from mpcvit_harness.measure import Settings, measure
 from mpcvit_harness.progress import Progress
+from mpcvit_harness.store import Store
 from spu_bench import RunRecord
 from spu_bench.provenance import machine_name
 
@@ -121,7 +122,11 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
         print(listing(cells, past))
         return True
 
+    store = Store(settings.results, settings.machine)
+
     def expect(cell: Cell) -> float | None:
+        if not settings.force and store.valid(cell):
+            return 0.0  # unless its Program is another by now, which only its export shows
         expected = past.expect(cell)
         return None if expected is None else expected.seconds
 

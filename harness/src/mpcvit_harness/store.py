@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from mpcvit_harness.cells import Cell
 from spu_bench import RunRecord
-from spu_bench.provenance import code
+from spu_bench.executors.source import source_hash
 
 OF_TRAINING = (".training.json", ".speed.json")
 """How the names of mpc_search's records in the same folders end: they are of another kind."""
@@ -29,22 +29,26 @@ class Store:
         """Where the record of `cell` lies: its fingerprint keeps two cells of one name apart."""
         return self.root / self.machine / cell.experiment / f"{cell.id}.{cell.fingerprint()[:12]}.json"
 
-    def find(self, cell: Cell, program_fingerprint: str) -> RunRecord | None:
-        """The valid record of this very cell and Program by this very code, or None: then it has to be run."""
+    def valid(self, cell: Cell) -> RunRecord | None:
+        """The valid record of this very cell by this very code, of whatever Program; or None."""
         path = self.path(cell)
         if not path.exists():
             return None
         try:
             record = RunRecord.load(path)
         except ValidationError:
-            return None  # of another schema: measured again, and written over
+            return None  # no record of any schema: measured again, and written over
         same = (
             record.status == "ok"
             and record.cell_fingerprint == cell.fingerprint()
-            and record.program is not None
-            and record.program.fingerprint == program_fingerprint
-            and record.code.get("source") == code()["source"]
+            and record.code.get("source") == source_hash()
         )
+        return record if same else None
+
+    def find(self, cell: Cell, program_fingerprint: str) -> RunRecord | None:
+        """The valid record of this very cell and Program by this very code, or None: then it has to be run."""
+        record = self.valid(cell)
+        same = record is not None and record.program is not None and record.program.fingerprint == program_fingerprint
         return record if same else None
 
     def save(self, cell: Cell, record: RunRecord) -> Path:

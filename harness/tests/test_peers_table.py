@@ -10,7 +10,7 @@ from mpcvit_harness.cells import Cell, ModelSpec
 from mpcvit_harness.measured import Measured
 from mpcvit_harness.tables import peers
 from spu_bench import RunRecord
-from spu_bench.record import summarize
+from spu_bench.samples import summarize
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 

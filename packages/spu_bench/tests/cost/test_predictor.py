@@ -10,7 +10,8 @@ from spu_bench import Network, Prediction, RunRecord, SpuBenchError, load_progra
 from spu_bench.cli import main
 from spu_bench.cost import predictor, table
 from spu_bench.cost.calibrate import calibrate, waking
-from spu_bench.record import Request, summarize
+from spu_bench.record import Request
+from spu_bench.samples import summarize
 
 LINK = Network(name="link", rate_mbit=80.0, rtt_ms=20.0)
 

@@ -58,11 +58,11 @@ class Cluster:
 
     def submit(self, cells: Iterable[Cell]) -> None:
         """Hand every cell to the cluster, with the records that other machines have left of it."""
-        task = self._ray.remote(_measure).options(resources={LATENCY: 1}, num_cpus=1, max_retries=5)
+        task = self._ray.remote(_measure)
         for cell in cells:
-            known = _known(self._settings.results, cell)
-            self._tasks[cell.fingerprint()] = task.options(name=f"{cell.experiment}/{cell.id}").remote(
-                cell.model_dump_json(), self._settings, self._machine, known
+            wanted = {"resources": {LATENCY: 1}, "num_cpus": 1, "max_retries": 5}
+            self._tasks[cell.fingerprint()] = task.options(name=f"{cell.experiment}/{cell.id}", **wanted).remote(
+                cell.model_dump_json(), self._settings, self._machine, _known(self._settings.results, cell)
             )
 
     def result(self, cell: Cell) -> RunRecord | str:

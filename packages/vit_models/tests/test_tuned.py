@@ -134,9 +134,11 @@ def test_activations(gelu, model):
 
 def test_an_image_outside_the_calibration_is_marked(model):
     spec, images, calibration = model("scale")
-    stranger = 3 * images[:1]
-    program = vm.export_program(**spec, kernels="tuned", calibration=calibration, images=stranger)
-    assert program.outputs[0][1].max() < -4000
+    for factor in (1.7, 30):
+        far = factor * images[:1]
+        program = vm.export_program(**spec, kernels="tuned", calibration=calibration, images=far)
+        # Floats overflow where a ring would wrap: no logit looks like one either way.
+        assert not np.any(np.abs(program.outputs[0][1]) < 1000)
 
 
 def test_calibration_crosses_json(model):

@@ -161,6 +161,7 @@ def _run_on_hosts(
         if request.network.is_shaped or far:
             record.link_before = probe(hosts, directories)
             _require_link(record)
+        shaped_s = _shapers_s(executor)
         try:
             with Watch() as watch:
                 record.parties = run_parties(hosts, directories, make_session(request, hosts), request.timeout_s)
@@ -170,15 +171,21 @@ def _run_on_hosts(
         finally:
             if keep_logs is not None:
                 _copy_logs(directories, keep_logs)
-        # an engine's containers are no children of this process
-        contained = record.executor["executor"] == "docker"
-        seen = watch.report(sum(party.cpu_s for party in record.parties) if contained else 0.0)
+        elsewhere_s = 0.0
+        if record.executor["executor"] == "docker":  # an engine's containers are no children of this process
+            elsewhere_s = sum(party.cpu_s for party in record.parties) + _shapers_s(executor) - shaped_s
+        seen = watch.report(elsewhere_s)
         record.watch = None if far else seen
         if request.network.is_shaped or far:
             record.link_after = probe(hosts, directories)
         record.executor = executor.describe()
     record.overhead_s = time.perf_counter() - started - counting - seen.seconds
     return traffic
+
+
+def _shapers_s(executor: Executor) -> float:
+    """CPU time that the shaper's own processes have taken so far, as they say."""
+    return sum(cost["cpu_seconds"] for cost in executor.describe().get("shaper_cost") or [])
 
 
 def _require_link(record: RunRecord) -> None:

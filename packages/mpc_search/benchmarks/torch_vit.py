@@ -67,6 +67,6 @@ def make_step(config: ViTConfig) -> Callable[[np.ndarray, np.ndarray], float]:
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        return float(loss)
+        return loss.item()
 
     return step

@@ -63,7 +63,7 @@ class Steps:
         self._augment = make_augment(config.augment, data.mean, data.std, len(data.classes))
         self._mean, self._std = jnp.asarray(data.mean), jnp.asarray(data.std)
         self._teacher_params = None if teacher is None else self.everywhere(teacher.params)
-        self._seed = self.everywhere(np.int32(config.train.seed))  # an argument, so that seeds share a compilation
+        self._seed = self.everywhere(np.int32(config.train.seed))  # an argument: the compiled step is of no seed
         self._step = jax.jit(self._train, donate_argnums=0, out_shardings=(self._whole, self._whole))
         self._score = jax.jit(self._scores, out_shardings=self._whole)
 

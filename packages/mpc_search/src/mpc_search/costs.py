@@ -68,7 +68,7 @@ class CostTable(BaseModel):
             return cls.model_validate_json(Path(path).read_text())
         except OSError as error:
             raise SearchError(
-                f"There is no cost table {path} ({error.strerror}). Fix: write one with spu-bench."
+                f"There is no cost table {path} ({error.strerror}). Fix: write one with `mpcvit-report costs`."
             ) from error
         except ValidationError as error:
             first = error.errors()[0]

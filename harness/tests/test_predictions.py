@@ -13,7 +13,8 @@ from mpcvit_harness.predictions import points, predictions
 from spu_bench import Network, Prediction, RunRecord
 from spu_bench.cost.calibrate import LINK as LINK_OF_CALIBRATION
 from spu_bench.network import PRESETS
-from spu_bench.record import Request, summarize
+from spu_bench.record import Request
+from spu_bench.samples import summarize
 
 LINK = Network(name="link", rate_mbit=80.0, rtt_ms=20.0)
 

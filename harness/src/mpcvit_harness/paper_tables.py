@@ -154,6 +154,20 @@ def plus(measured: list[Measured], page: Path) -> str:
     return markdown(head, rows)
 
 
+def load(measured: list[Measured], page: Path) -> str:
+    """How busy the machine was while the cells of each experiment ran: by the run itself, and by anything else."""
+    watched: dict[str, list[tuple[float, float]]] = {}
+    for m in measured:
+        if m.cell.experiment.startswith("paper_") and m.cell.network != "loopback" and m.record.watch:
+            seen = m.record.watch
+            watched.setdefault(m.cell.experiment, []).append((seen.own_cores, seen.other_cores))
+    rows = []
+    for experiment, cells in sorted(watched.items()):
+        own, others = ([cell[i] for cell in cells] for i in (0, 1))
+        rows.append((f"`{experiment}`", str(len(cells)), *(f"{min(c):.2f} to {max(c):.2f}" for c in (own, others))))
+    return markdown(("experiment", "cells", "cores kept busy by the run", "by everything else"), rows)
+
+
 TABLES: dict[str, Callable[[list[Measured], Path], str]] = {
     "paper_assumptions": assumptions,
     "paper_truncation": truncation,
@@ -161,4 +175,5 @@ TABLES: dict[str, Callable[[list[Measured], Path], str]] = {
     "paper_batched": batched,
     "paper_breakdown": breakdown,
     "paper_plus": plus,
+    "paper_load": load,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mpcvit_harness.cells import ModelSpec
@@ -148,32 +149,51 @@ def variants(measured: list[Measured], page: Path) -> str:
     return markdown((*head, "largest logit error", ""), rows)
 
 
+@dataclass(frozen=True)
+class Peer:
+    """One system's record of a model, and how many times as fast it is as accurate CrypTen on that link and machine."""
+
+    measured: Measured
+    system: str
+    model: str
+    times_as_fast: float | None
+
+    @property
+    def seconds(self) -> float:
+        """Median seconds."""
+        assert self.measured.record.statistics is not None
+        return self.measured.record.statistics.median
+
+
+def compared(measured: Iterable[Measured]) -> list[Peer]:
+    """The records of the peers: models, links and machines together, the slowest system of each first."""
+    of = [(m, *m.cell.name.rpartition("-")[::2]) for m in measured if m.cell.experiment == "peers"]
+    found = [Peer(m, system, model, None) for m, system, model in of]
+
+    def key(peer: Peer) -> tuple[str, str, str]:
+        return peer.model, peer.measured.cell.network_name, peer.measured.machine
+
+    accurate = {key(peer): peer.seconds for peer in found if peer.system == "crypten-accurate"}
+    found = [replace(p, times_as_fast=accurate[key(p)] / p.seconds if key(p) in accurate else None) for p in found]
+    return sorted(found, key=lambda peer: (key(peer), -peer.seconds))
+
+
 def peers(measured: list[Measured], page: Path) -> str:
     """The same model on CrypTen and on SPU: a row a model, link and system, beside accurate CrypTen on that machine."""
-    mine = [m for m in measured if m.cell.experiment == "peers"]
-
-    def key(m: Measured) -> tuple[str, str, str]:
-        return m.cell.name.rpartition("-")[2], m.cell.network_name, m.machine
-
-    def median(m: Measured) -> float:
-        assert m.record.statistics is not None
-        return m.record.statistics.median
-
-    accurate = {key(m): median(m) for m in mine if m.cell.name.startswith("crypten-accurate-")}
     rows = [
         (
-            key(m)[0],
-            f"`{m.cell.network_name}`",
-            m.cell.name.rpartition("-")[0],
-            m.seconds,
-            str(m.record.rounds),
-            f"{max(m.record.sent_bytes) / 1e6:.1f}",
-            f"{m.record.accuracy.max_abs_error:.4f}" if m.record.accuracy else "",
-            f"{accurate[key(m)] / median(m):.2f}" if key(m) in accurate else "",
-            m.record.trust or "",
-            m.link(page),
+            peer.model,
+            f"`{peer.measured.cell.network_name}`",
+            peer.system,
+            peer.measured.seconds,
+            str(peer.measured.record.rounds),
+            f"{max(peer.measured.record.sent_bytes) / 1e6:.1f}",
+            f"{peer.measured.record.accuracy.max_abs_error:.4f}" if peer.measured.record.accuracy else "",
+            f"{peer.times_as_fast:.2f}" if peer.times_as_fast else "",
+            peer.measured.record.trust or "",
+            peer.measured.link(page),
         )
-        for m in sorted(mine, key=lambda m: (key(m), -median(m)))
+        for peer in compared(measured)
     ]
     head = ("model", "network", "system", "seconds: median [range]", "rounds", "MB sent by a party")
     more = ("largest logit error", "times as fast as accurate CrypTen", "trust", "")

@@ -1,0 +1,150 @@
+"""The report as files: pages, the records they show, and its tables as CSV and Markdown."""
+
+from __future__ import annotations
+
+import zipfile
+from collections import Counter
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from mpcvit_harness import claims_tables
+from mpcvit_harness.claims import load
+from mpcvit_harness.measured import counted
+from mpcvit_harness.report import details, figures, tables
+from mpcvit_harness.report.trainings import Trained, all_trainings, training_of
+from mpcvit_harness.store import all_records
+from mpcvit_harness.verdicts import VERDICTS, Evaluation, evaluate
+from spu_bench.record import write_whole
+
+STATIC = ("report.css", "report.js")
+RECORDS = "records.zip"
+
+
+class _Site:
+    """The folder of the report: writes pages, and at the end takes away those of an earlier build."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.written: set[Path] = set()
+        self.templates = Environment(
+            loader=PackageLoader("mpcvit_harness.report"),
+            autoescape=True,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            undefined=StrictUndefined,
+        )
+
+    def page(self, name: str, template: str, **values: Any) -> None:
+        up = "../" * (len(Path(name).parts) - 1)
+        text = self.templates.get_template(template).render(up=up, **values)
+        write_whole(self.out / name, "\n".join(line.strip() for line in text.splitlines() if line.strip()) + "\n")
+        self.written.add(self.out / name)
+
+    def table(self, table: tables.Table) -> None:
+        write_whole(self.out / f"{table.name}.csv", table.csv())
+        write_whole(self.out / f"{table.name}.md", table.markdown())
+
+    def drop_what_was(self) -> None:
+        for folder in ("cells", "trainings", "machines"):
+            for old in set((self.out / folder).glob("**/*.html")) - self.written:
+                old.unlink()
+
+
+def build(results: Path, out: Path, claims: Path | None = None) -> Path:
+    """Write the report of all records below `results` into `out`; returns its first page.
+
+    Beside index.html: a page a cell, a training and a machine, the records as they are in records.zip, and each table
+    of the first page as CSV and as Markdown. With a file of `claims` the page starts with their verdicts.
+    Raises ClaimsError.
+    """
+    loaded = load(claims) if claims else None
+    shown, trainings, unreadable = _read(results)
+    measured = [replace(m, file=_page(m.file)) for m in counted(results, results)]
+    evaluations = evaluate(loaded, measured) if loaded else []
+    machines = details.machines(shown, trainings)
+    records, peers = tables.of_records(shown), tables.of_peers(measured)
+    trained = tables.of_trainings(trainings)
+    verdicts = tables.of_claims(loaded, evaluations) if loaded else None
+
+    site = _Site(out)
+    site.page(
+        "index.html",
+        "index.html",
+        claims=verdicts,
+        tally=[(verdict, sum(e.verdict == verdict for e in evaluations)) for verdict in VERDICTS],
+        pareto=figures.pareto(loaded, evaluations, measured, trainings) if loaded else [],
+        breakdown=figures.breakdown(measured),
+        networks=figures.networks(measured),
+        prediction=figures.prediction(measured),
+        peers=peers,
+        trainings=trained,
+        records=records,
+        statuses=Counter(one.record.status for one in shown),
+        machines=machines,
+        unreadable=unreadable,
+    )
+    using = _using(evaluations)
+    for one in shown:
+        made_by = one.record.program.made_by if one.record.program else {}
+        training = training_of(made_by, trainings)
+        site.page(one.page, "cell.html", cell=one, training=training, claims=using.get(one.page, []), details=details)
+    for one_training in trainings:
+        site.page(one_training.page.as_posix(), "training.html", trained=one_training, details=details)
+    for machine in machines:
+        site.page(machine.page, "machine.html", machine=machine)
+    site.drop_what_was()
+    for name in STATIC:
+        write_whole(out / name, (resources.files("mpcvit_harness.report") / "static" / name).read_text())
+    for table in filter(None, (verdicts, records, peers, trained)):
+        site.table(table)
+    if loaded:
+        write_whole(out / "verdicts.md", claims_tables.summary(loaded, evaluations))
+    _pack(results, [one.file for one in shown] + [t.file.as_posix() for t in trainings], out / RECORDS)
+    return out / "index.html"
+
+
+def _read(results: Path) -> tuple[list[tables.Shown], list[Trained], list[tuple[str, str]]]:
+    """Records, training records, and the files that are neither, with the reason."""
+    shown, trainings, unreadable = [], [], []
+    for path, record in all_records(results):
+        file = path.relative_to(results)
+        if isinstance(record, str):
+            unreadable.append((file.as_posix(), record))
+        else:
+            machine, experiment, name = file.parts
+            cell = name.rsplit(".", 2)[0]
+            shown.append(tables.Shown(machine, experiment, cell, _page(file).as_posix(), file.as_posix(), record))
+    for path, training in all_trainings(results):
+        file = path.relative_to(results)
+        if isinstance(training, str):
+            unreadable.append((file.as_posix(), training))
+        else:
+            trainings.append(Trained(training, file))
+    return shown, trainings, unreadable
+
+
+def _page(file: Path) -> Path:
+    """The page of the record at `file`, which is relative to the store."""
+    return Path("cells") / file.with_suffix(".html")
+
+
+def _using(evaluations: list[Evaluation]) -> dict[str, list[Evaluation]]:
+    """The claims that stand on a record, by its page."""
+    using: dict[str, list[Evaluation]] = {}
+    for e in evaluations:
+        for m in e.records:
+            using.setdefault(m.file.as_posix(), []).append(e)
+    return using
+
+
+def _pack(results: Path, files: list[str], path: Path) -> None:
+    """The records as they lie in the store, in one archive: the same records make the same bytes."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in files:
+            info = zipfile.ZipInfo(name)
+            info.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(info, (results / name).read_bytes())

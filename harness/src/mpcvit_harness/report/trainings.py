@@ -1,0 +1,76 @@
+"""Training records in the store, and which measured seconds are those of the model that was trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mpc_search.errors import SearchError
+from mpc_search.record import SUFFIX, TrainingRecord
+from mpcvit_harness.cells import canonical_sha256
+from mpcvit_harness.measured import Measured
+from mpcvit_harness.store import LOCAL
+
+_SHAPE = (
+    *("image_size", "channels", "patch", "layers", "heads", "dim", "mlp_ratio", "num_classes"),
+    *("head_dim", "conv", "pool"),
+)
+"""What of a configuration a latency depends on."""
+
+CLASSIFIERS = ("teacher", "retrain")
+"""Stages that end in a model to be used."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A training record and its file relative to the root of the store."""
+
+    record: TrainingRecord
+    file: Path
+
+    @property
+    def page(self) -> Path:
+        """Its page in the report."""
+        return Path("trainings") / self.file.parent / f"{self.file.name.removesuffix(SUFFIX)}.html"
+
+    @property
+    def counts(self) -> bool:
+        """Whether it says something: a good run of committed code, not this machine's own."""
+        good = self.record.status == "ok" and self.record.code.get("dirty") is False
+        return good and self.file.parts[0] != LOCAL
+
+
+def all_trainings(results: Path) -> Iterator[tuple[Path, TrainingRecord | str]]:
+    """Every training record below `results`, in the order of paths; where a file is not one, why."""
+    for path in sorted(results.glob(f"*/*/*{SUFFIX}")):
+        try:
+            yield path, TrainingRecord.load(path)
+        except SearchError as error:
+            yield path, str(error).splitlines()[0]
+
+
+def seconds_of(trained: Trained, measured: Iterable[Measured]) -> list[Measured]:
+    """The records of private inferences of the same architecture and plan: weights change no latency."""
+    record = trained.record
+    wanted = _architecture(record.model, record.model["attention"], record.model["gelu"], record.plan)
+    found = []
+    for m in measured:
+        made_by = m.record.program.made_by if m.record.program else {}
+        if "config" not in made_by:
+            continue  # no model of vit_models
+        if _architecture(made_by["config"], made_by["attention"], made_by["gelu"], made_by["plan"]) == wanted:
+            found.append(m)
+    return found
+
+
+def training_of(made_by: dict[str, Any], trainings: Iterable[Trained]) -> Trained | None:
+    """The training record of the weights that a Program holds, where the store has it."""
+    fingerprint = (made_by.get("training") or {}).get("fingerprint")
+    return next((t for t in trainings if fingerprint and t.record.fingerprint == fingerprint), None)
+
+
+def _architecture(config: dict[str, Any], attention: str, gelu: str, plan: dict[str, Any] | None) -> str:
+    shape = {name: config.get(name) for name in _SHAPE}
+    return canonical_sha256([shape, attention, gelu, plan])

@@ -1,7 +1,7 @@
 // Tables are filtered and sorted, and what is pointed at or focused says what it is.
 "use strict";
 
-for (const box of document.querySelectorAll(".table")) {
+for (const box of document.querySelectorAll(".table:has(.controls)")) {
   const body = box.querySelector("tbody");
   const rows = [...body.rows];
   const choices = [...box.querySelectorAll("select")];
@@ -22,17 +22,16 @@ for (const box of document.querySelectorAll(".table")) {
       one.setAttribute("aria-pressed", choice(one.dataset.column).value === one.dataset.choice);
     }
   };
-  if (words) {
-    for (const one of [...choices, words]) one.addEventListener("input", filter);
-    for (const one of buttons) {
-      one.addEventListener("click", () => {
-        const of = choice(one.dataset.column);
-        of.value = of.value === one.dataset.choice ? "" : one.dataset.choice;
-        filter();
-      });
-    }
-    filter();
+  for (const one of choices) one.addEventListener("change", filter);
+  words.addEventListener("input", filter);
+  for (const one of buttons) {
+    one.addEventListener("click", () => {
+      const of = choice(one.dataset.column);
+      of.value = of.value === one.dataset.choice ? "" : one.dataset.choice;
+      filter();
+    });
   }
+  filter();
 
   const heads = [...box.querySelectorAll("thead th")];
   heads.forEach((head, column) => head.firstElementChild.addEventListener("click", () => {

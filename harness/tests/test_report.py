@@ -1,0 +1,164 @@
+"""The report's files, and the geometry and the choice of what its figures show."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from experiment_files import ROOT, PutRecord
+
+from mpc_search.config import Config
+from mpc_search.record import ClassReport, DataIdentity, Score, TrainingRecord
+from mpcvit_harness.claims import CLAIMS, load
+from mpcvit_harness.measured import counted
+from mpcvit_harness.report import build
+from mpcvit_harness.report.charts import Point, Scale, front
+from mpcvit_harness.report.figures import pareto, prediction, seconds_by_part
+from mpcvit_harness.report.trainings import Trained
+from mpcvit_harness.verdicts import evaluate
+from spu_bench import RunRecord
+from spu_bench.record import Failure
+
+LIMIT = 5_000_000
+
+
+def test_the_committed_records_make_a_small_report(tmp_path: Path) -> None:
+    """Under 5 MB with a page a cell; the archive holds the records as they are; CSV and Markdown hold the same rows."""
+    build(ROOT / "results", tmp_path, ROOT / CLAIMS)
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) < LIMIT
+    records = [path for path in (ROOT / "results").glob("*/*/*.json") if not path.name.endswith(".training.json")]
+    assert len(list(tmp_path.glob("cells/*/*/*.html"))) == len(records)
+    with tarfile.open(tmp_path / "records.tar.xz") as archive:
+        name = records[0].relative_to(ROOT / "results").as_posix()
+        stored = archive.extractfile(name)
+        assert stored is not None and stored.read() == records[0].read_bytes()
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "claims.csv").read_text())))
+    assert len(rows) == len(load(ROOT / CLAIMS).claims) == (tmp_path / "claims.md").read_text().count("\n") - 2
+    answered = next(row for row in rows if row["id"] == "cifar10-softmax_vit-seconds")
+    assert float(answered["measured"]) == pytest.approx(float(answered["paper"]), rel=0.05)
+    assert (tmp_path / answered["records"]).is_file()
+
+
+def test_every_record_is_shown(tmp_path: Path, put: PutRecord) -> None:
+    """A failed cell says why, a file that is no record too; what a later build has no record of loses its page."""
+    put("links", "good", 1.0)
+    put("links", "bad", 1.0, status="failed", failure=Failure(reason="link", problem="it broke", fix="mend it"))
+    broken = tmp_path / "results" / "here" / "links" / "broken.json"
+    broken.write_text("{")
+    page = build(tmp_path / "results", tmp_path / "report")
+    assert "it broke" in page.read_text() and "here/links/broken.json" in page.read_text()
+    (bad,) = page.parent.glob("cells/here/links/bad*.html")
+    assert "mend it" in bad.read_text()
+    next(broken.parent.glob("bad*")).unlink()
+    build(tmp_path / "results", tmp_path / "report")
+    assert not bad.exists()
+    assert len(list(page.parent.glob("cells/here/links/good*.html"))) == 1
+
+
+def test_a_report_of_nothing(tmp_path: Path) -> None:
+    """Without a record each part says that there is none."""
+    (tmp_path / "results").mkdir()
+    page = build(tmp_path / "results", tmp_path / "report", ROOT / CLAIMS)
+    assert page.read_text().count("no records") == 5
+
+
+def test_a_reduction_is_counted_once() -> None:
+    """The parts of SPU 0.3.1b0's profile, which has the maximum's comparisons twice, add up to the run."""
+    record = RunRecord.load(next((ROOT / "results").glob("*/paper_cifar10/main-softmax-*.json")))
+    run = record.parties[0].inferences[-1].run_s
+    assert sum(o.seconds for o in record.parties[0].operations) > 1.2 * run
+    seconds = seconds_by_part(record)
+    assert sum(seconds.values()) == pytest.approx(run) and seconds["rest"] < 0.01 * run
+
+
+def test_paretos_points_say_whose_they_are(tmp_path: Path) -> None:
+    """A data set's published rows over wan, and ours with the paper's accuracy; a front is never dominated."""
+    claims = load(ROOT / CLAIMS)
+    measured = list(counted(ROOT, ROOT / "results"))
+    charts = {chart.title: chart for chart in pareto(claims, evaluate(claims, measured), measured, [])}
+    assert {"CIFAR-10", "CIFAR-100", "Tiny-ImageNet"} <= charts.keys()
+    for chart in charts.values():
+        assert all("(the paper's)" in point.tip for point in chart.points if point.kind != "trained")
+        assert all(chart.left <= m.x <= chart.right and chart.top <= m.y <= chart.bottom for m in chart.marks)
+    assert not any("lan" in point.tip.split("\n")[0].split("@") for point in charts["CIFAR-10"].points)
+    assert all("measured" in point.tip for point in charts["CIFAR-10"].points if point.kind == "ours")
+
+
+def test_front() -> None:
+    """Only what nothing else beats, from left to right."""
+    points = [Point(x, y, "", "", "") for x, y in ((3, 3), (1, 1), (2, 1), (2, 2), (4, 3))]
+    assert front(points) == [(1, 1), (2, 2), (3, 3)]
+
+
+@pytest.mark.parametrize(("low", "high", "log"), [(44.0, 120.0, False), (1.0, 1.0, False), (0.7, 110.0, True)])
+def test_scales(low: float, high: float, log: bool) -> None:
+    """Values lie within, and so do a few round ticks."""
+    scale = Scale.around([low, high], log=log)
+    assert 0 < scale.share(low) <= scale.share(high) < 1
+    ticks = scale.ticks()
+    assert 3 <= len(ticks) <= 9 and all(0 <= scale.share(tick) <= 1 for tick in ticks)
+
+
+def test_a_prediction_is_a_point(tmp_path: Path, put: PutRecord) -> None:
+    """What a record keeps of its prediction, against its median; no records, no chart."""
+    put("prediction", "plain", 2.0)
+    assert prediction(counted(tmp_path, tmp_path / "results")) is None
+    put("prediction", "softmax", 2.0, prediction=PREDICTION)
+    chart = prediction(counted(tmp_path, tmp_path / "results"))
+    assert chart is not None
+    (point,) = chart.points
+    assert (point.x, point.y) == (2.0, 2.2) and "+10.0%" in point.tip
+
+
+PREDICTION: dict[str, Any] = {
+    **{"program": "p", "fingerprint": "f", "protocol": "semi2k", "network": {"name": "lan"}},
+    **{"seconds": 2.2, "compute_s": 2.0, "floor_s": 0.1, "wake_s": 0.1, "turns": 3.0, "waited": 1.0},
+    **{"sent_bytes": (1.0, 1.0), "sent_messages": (1.0, 1.0), "operations": []},
+}
+
+
+def test_a_training_meets_its_seconds(tmp_path: Path, put: PutRecord) -> None:
+    """Trained weights of an architecture and plan that ran over wan are a point; its page has the confusion matrix."""
+    put("variants", "softmax", 25.0)
+    (file,) = (tmp_path / "results").glob("here/variants/*.json")
+    content = json.loads(file.read_text())
+    content["cell"]["network"] = "wan"
+    made_by = content["program"]["made_by"]
+    made_by["training"] = {"fingerprint": "of-the-training", "test_accuracy": 0.9, "test_images": 10}
+    file.write_text(json.dumps(content))
+    training = trained({**made_by["config"], "attention": made_by["attention"], "gelu": made_by["gelu"]})
+    training.save(tmp_path / "results" / "here" / "small" / "teacher-s0.training.json")
+    measured = list(counted(tmp_path, tmp_path / "results"))
+    charts = pareto(load(ROOT / CLAIMS), [], measured, [Trained(training, Path("here/small/teacher-s0.training.json"))])
+    (point,) = [point for chart in charts for point in chart.points if point.kind == "trained"]
+    assert (point.x, point.y) == (25.0, 90.0) and "10 test images" in point.tip
+    page = build(tmp_path / "results", tmp_path / "report")
+    for shown in (page.parent / point.href, *page.parent.glob("cells/here/variants/*.html")):
+        assert "Confusion matrix" in shown.read_text() and "dog" in shown.read_text()
+
+
+def trained(model: dict[str, Any]) -> TrainingRecord:
+    """The record of a training of `model` on two classes."""
+    classes = [ClassReport(name=name, images=5, precision=0.9, recall=0.9, f1=0.9) for name in ("cat", "dog")]
+    train = {"epochs": 1, "batch": 5, "learning_rate": 1e-3}
+    return TrainingRecord(
+        experiment="small",
+        name="teacher-s0",
+        stage="teacher",
+        status="ok",
+        fingerprint="of-the-training",
+        config=Config.model_validate({"data": {"name": "pets"}, "model": {"config": "vit_7_4_32"}, "train": train}),
+        seed=0,
+        data=[DataIdentity(name="pets", split="train", images=20, files={}, published_checksum=None)],
+        model=model,
+        test=Score(images=10, accuracy=0.9, loss=0.1, classes=classes, confusion=[[5, 0], [1, 4]]),
+        machine={},
+        versions={},
+        code={"dirty": False},
+        started_at="2026-01-01T00:00:00",
+    )

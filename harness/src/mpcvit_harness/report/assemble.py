@@ -63,7 +63,7 @@ class _Site:
 def build(results: Path, out: Path, claims: Path | None = None) -> Path:
     """Write the report of all records below `results` into `out`; returns its first page.
 
-    Beside index.html: a page a cell, a training and a machine, the records as they are in one archive, and each table of
+    Beside index.html: a page a cell, a training and a machine, the records as they are in an archive, each table of
     the first page as CSV and as Markdown. With a file of `claims` the page starts with their verdicts.
     Raises ClaimsError.
     """

@@ -232,13 +232,14 @@ def test_a_pages_claims_follow_from_records(repository: Path) -> None:
 
 
 def test_the_report_shows_every_claim(repository: Path, claims: Claims) -> None:
-    """With its verdict, its source, and links to records that the report holds."""
+    """With its verdict, its source, and links to the cells' pages, which link back."""
     page = build(repository / "results", repository / "report", repository / CLAIMS)
     text = page.read_text()
     assert all(f'id="{claim.id}"' in text for claim in claims.claims)
-    assert text.count('class="reproduced"') == 1 and text.count('class="not-run"') == len(claims.claims) - 1
-    (copy,) = (repository / "report" / "records").glob("*/*/*.json")
-    assert f'href="{copy.relative_to(repository / "report")}"' in text
+    assert text.count('class="w reproduced"') == 1 and text.count('class="w not-run"') == len(claims.claims) - 1
+    (cell,) = (repository / "report" / "cells").glob("*/*/*.html")
+    assert f'href="{cell.relative_to(repository / "report")}"' in text
+    assert 'index.html#cifar10-softmax_vit-seconds"' in cell.read_text()
     assert "http" not in text.replace(str(page), ""), "the page asks no network"
 
 

@@ -197,6 +197,11 @@ class Bar:
     parts: list[Part]
     total: str
 
+    @property
+    def tip(self) -> str:
+        """What is shown of the whole row."""
+        return "\n".join((f"{self.name}: {self.total}", *(part.tip for part in self.parts)))
+
 
 @dataclass(frozen=True)
 class Dot:

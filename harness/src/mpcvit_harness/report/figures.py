@@ -203,7 +203,7 @@ def _trained(measured: Sequence[Measured], trainings: Sequence[Trained]) -> list
             accuracy = f"{training['test_accuracy']:.2%} of {training['test_images']:,} test images"
             tip = f"{m.cell.name}\n{accuracy}\n{m.seconds} s measured"
             point = Point(_median(m), 100 * training["test_accuracy"], "trained", m.cell.name, tip, m.file.as_posix())
-            found.append((training["data"], point))
+            found.append((training.get("data", "trained"), point))
     return found
 
 

@@ -27,6 +27,7 @@ POINTS = {
     "published": "the paper",
     "mpcvit": "the paper, MPCViT",
     "ours": "the paper's accuracy, our seconds",
+    "apart": "the same, where our seconds are not the paper's",
     "trained": "our accuracy, our seconds",
 }
 
@@ -68,9 +69,11 @@ def pareto(
         said = f"{name}\n{accuracy}\n{fact.latency_s:.2f} s (the paper's)\n{fact.source}"
         of_data.append(Point(fact.latency_s, fact.accuracy_pct, kind, _short(fact.model, fact.mu, fact.kd), said))
         if (answer := answers.get((fact.line, "latency_s"))) and answer.value is not None:
-            ours = f"{name}\n{accuracy}\n{answer.value:.2f} s measured, n = {answer.n}\n{answer.records[0].cell.name}"
+            measured_s = f"{answer.value:.2f} s measured, n = {answer.n}: {answer.verdict}"
+            ours = f"{name}\n{accuracy}\n{measured_s}\n{answer.records[0].cell.name}"
+            kind = "apart" if answer.verdict == "not reproduced" else "ours"
             href = answer.records[0].file.as_posix()
-            of_data.append(Point(answer.value, fact.accuracy_pct, "ours", "", ours, href))
+            of_data.append(Point(answer.value, fact.accuracy_pct, kind, "", ours, href))
     for data, point in _trained(measured, trainings):
         by_data.setdefault(DATA_SETS.get(data, data), []).append(point)
     return [

@@ -13,7 +13,7 @@ from conftest import in_a_process, mpc_search
 from mpc_search import SearchError, load_checkpoint
 from mpc_search.costs import CostTable
 from mpc_search.record import TrainingRecord, record_json_schema
-from mpc_search.sweep import Places, Run, load_sweep, run_sweep, sweep_names
+from mpc_search.sweep import Places, Run, load_sweep, run_sweep, sweep_names, with_parents
 
 ROOT = Path(__file__).parents[3]
 
@@ -84,6 +84,26 @@ def test_expansion(small: Path) -> None:
     ]
     changed = load_sweep(small, {"train.batch": 32})[1]
     assert not {run.key for run in changed} & {run.key for run in runs}
+
+
+def test_the_same_comparisons_on_other_data(small: Path, tmp_path: Path) -> None:
+    """Entries of other sweeps come first, with the seeds and settings of this one; what two ask for is run once."""
+    other = tmp_path / "other.toml"
+    head = 'name = "other"\nconfig = "mnist"\nscale = "smoke"\nseeds = [7]\nset = { "train.batch" = 16 }\n'
+    like = f'like = ["{small}", "{small}"]\n'
+    own = '[[run]]\nname = "own"\nstage = "retrain"\nattention = "scale"\n'
+    other.write_text(head + like + own)
+    name, runs = load_sweep(other)
+    assert name == "other" and [run.name.partition("-s7")[0] for run in runs] == [
+        *("teacher", "search-1e-05", "search-0.001", "mpcvit-0.0-global", "mpcvit-0.0-random", "mpcvit-0.5-global"),
+        *("mpcvit-0.5-random", "student", "evaluated", "own"),
+    ]
+    assert {(run.seed, run.config.data.name, run.config.train.batch) for run in runs} == {(7, "mnist", 16)}
+    needed = with_parents(runs, lambda run: run.name == "student-s7")
+    assert [run.name for run in needed] == ["teacher-s7", "search-1e-05-s7", "student-s7"]
+    other.write_text(head + like + own.replace("own", "teacher"))
+    with pytest.raises(SearchError, match="are called teacher-s7"):
+        load_sweep(other)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from mpc_search.errors import SearchError
 from mpc_search.pipeline import Task, run_stage
 from mpc_search.provenance import machine_name
 from mpc_search.record import SUFFIX, TrainingRecord
-from mpc_search.sweep import Places, Run, load_sweep, run_sweep
+from mpc_search.sweep import Places, Run, load_sweep, run_sweep, with_parents
 from mpc_search.trainer import run_directory
 from vit_models import AttentionPlan, get_config
 
@@ -100,7 +100,9 @@ def sweep_command(
 ) -> None:
     """Run a sweep, or list it; raises SearchError at its end where a run failed."""
     experiment, runs = load_sweep(name, options)
-    runs = _with_parents(runs, only)
+    runs = with_parents(runs, lambda run: only in run.name)
+    if not runs:
+        raise SearchError(f"No run has {only!r} in its name. Fix: see --list.")
     places = Places(checkpoints / experiment, results / (machine or machine_name()) / experiment)
     if listed:
         for run in runs:
@@ -118,7 +120,7 @@ def sweep_command(
         experiment,
         runs,
         places,
-        force=force,
+        again=lambda run: force,
         go_on=lambda: minutes is None or time.monotonic() - started < 60 * minutes,
         tell=tell,
     )
@@ -127,20 +129,3 @@ def sweep_command(
         print(f"{len(runs) - len(records)} runs are left; the same command goes on with them")
     if failed:
         raise SearchError(f"{len(failed)} runs failed: {', '.join(failed)}. Fix: see their records.")
-
-
-def _with_parents(runs: list[Run], only: str) -> list[Run]:
-    by_name = {run.name: run for run in runs}
-    wanted: set[str] = set()
-
-    def add(name: str) -> None:
-        wanted.add(name)
-        for parent in by_name[name].parents.values():
-            add(parent)
-
-    for run in runs:
-        if only in run.name:
-            add(run.name)
-    if not wanted:
-        raise SearchError(f"No run has {only!r} in its name. Fix: see --list.")
-    return [run for run in runs if run.name in wanted]

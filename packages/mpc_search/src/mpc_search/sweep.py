@@ -64,13 +64,19 @@ class RunSpec(_Table):
 
 
 class SweepSpec(_Table):
-    """A sweep as its file has it: the config and scale of all its runs, their seeds, the entries in order."""
+    """A sweep as its file has it: the config and scale of all its runs, their seeds, the entries in order.
+
+    `like` names sweeps whose entries come before its own: the same comparisons on another data set, each with this
+    sweep's seeds. `set` has settings of the config for every run.
+    """
 
     name: str
     config: str
     scale: str = "reduced"
     seeds: tuple[int, ...] = (0,)
-    run: tuple[RunSpec, ...]
+    like: tuple[str, ...] = ()
+    set: dict[str, Any] = {}
+    run: tuple[RunSpec, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -94,26 +100,50 @@ def sweep_names() -> tuple[str, ...]:
 def load_sweep(name: str | Path, overrides: dict[str, Any] | None = None) -> tuple[str, list[Run]]:
     """Name and runs of a sweep, by its name or its file; `overrides` are laid over every run's config.
 
-    Raises SearchError where an entry is not what it should be, or builds on a run that does not come before it.
+    A run that two entries ask for is one. Raises SearchError where an entry is not what it should be, or builds on a
+    run that does not come before it.
     """
-    known = str(name) in sweep_names()
-    path = resources.files("mpc_search") / "sweeps" / f"{name}.toml" if known else Path(name)
-    try:
-        spec = SweepSpec.model_validate(tomllib.loads(path.read_text()))
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise SearchError(f"There is no sweep {name} ({error}). Fix: use {', '.join(sweep_names())}.") from error
-    except ValidationError as error:
-        raise SearchError(f"{name}: {_first(error)}. Fix: see mpc_search.sweep.") from error
+    spec = _read(name)
     runs: dict[str, Run] = {}
-    for entry in spec.run:
+    for entry in _entries(spec):
         for values in _combinations(entry.grid):
             filled = _filled(entry, values)
             for seed in filled.seeds or spec.seeds:
                 run = _run(spec, filled, seed, runs, overrides or {})
-                if run.name in runs:
+                if runs.setdefault(run.name, run).key != run.key:
                     raise SearchError(f"Two runs of {spec.name} are called {run.name}. Fix: put {{field}} in the name.")
-                runs[run.name] = run
     return spec.name, list(runs.values())
+
+
+def with_parents(runs: list[Run], wanted: Callable[[Run], bool]) -> list[Run]:
+    """Those of `runs` that are wanted, and what they build on, in their order."""
+    by_name = {run.name: run for run in runs}
+    names: set[str] = set()
+
+    def add(name: str) -> None:
+        names.add(name)
+        for parent in by_name[name].parents.values():
+            add(parent)
+
+    for run in filter(wanted, runs):
+        add(run.name)
+    return [run for run in runs if run.name in names]
+
+
+def _read(name: str | Path) -> SweepSpec:
+    known = str(name) in sweep_names()
+    path = resources.files("mpc_search") / "sweeps" / f"{name}.toml" if known else Path(name)
+    try:
+        return SweepSpec.model_validate(tomllib.loads(path.read_text()))
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise SearchError(f"There is no sweep {name} ({error}). Fix: use {', '.join(sweep_names())}.") from error
+    except ValidationError as error:
+        raise SearchError(f"{name}: {_first(error)}. Fix: see mpc_search.sweep.") from error
+
+
+def _entries(spec: SweepSpec) -> list[RunSpec]:
+    others = [entry for name in spec.like for entry in _entries(_read(name))]
+    return [*(entry.model_copy(update={"seeds": None}) for entry in others), *spec.run]
 
 
 def _combinations(grid: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
@@ -141,7 +171,7 @@ def _run(spec: SweepSpec, entry: RunSpec, seed: int, runs: dict[str, Run], overr
         if name not in runs:
             raise SearchError(f"{entry.name}: there is no run {name} before it for its {role}. Fix: mend the order.")
     stage = "retrain" if entry.stage == "evaluate" else entry.stage
-    config = load_config(spec.config, spec.scale, stage, {**entry.set, **overrides, "train.seed": seed})
+    config = load_config(spec.config, spec.scale, stage, {**spec.set, **entry.set, **overrides, "train.seed": seed})
     content = {
         "entry": entry.model_dump(mode="json", exclude={"name", "seeds", "grid", "set", "costs"}),
         "config": config.public().model_dump(mode="json"),
@@ -185,7 +215,7 @@ def run_sweep(
     runs: list[Run],
     places: Places,
     *,
-    force: bool = False,
+    again: Callable[[Run], bool] = lambda run: False,
     quiet: bool = False,
     go_on: Callable[[], bool] = lambda: True,
     tell: Callable[[Run, TrainingRecord, bool], None] = lambda run, record, new: None,
@@ -193,33 +223,38 @@ def run_sweep(
     """Every run in order; `tell` hears of each with its record, and whether it is new.
 
     A run that fails leaves a record that says why, and those that build on it fail with it; the others go on.
-    `go_on` is asked before each new run. A run whose record is good but whose checkpoint is gone is run again only
-    where another needs it.
+    `again` says which are run although their record is good; `go_on` is asked before each new run. A run whose record
+    is good but whose checkpoint is gone is run again only where another needs it.
     """
     by_name, records = {run.name: run for run in runs}, []
     for run in runs:
-        known = None if force else places.done(run)
+        known = None if again(run) else places.done(run)
         if known is None and not go_on():
             break
-        record = known or _attempt(experiment, run, by_name, places, quiet, force)
+        record = known or _attempt(experiment, run, by_name, places, quiet, again)
         tell(run, record, known is None)
         records.append(record)
     return records
 
 
 def _attempt(
-    experiment: str, run: Run, by_name: dict[str, Run], places: Places, quiet: bool, force: bool
+    experiment: str,
+    run: Run,
+    by_name: dict[str, Run],
+    places: Places,
+    quiet: bool,
+    again: Callable[[Run], bool],
 ) -> TrainingRecord:
     try:
         for name in run.parents.values():
             if places.done(by_name[name]) is None:
                 raise SearchError(f"{name}, which it builds on, failed. Fix: mend that run first.")
             if not (places.checkpoint(name) / "model.json").exists():
-                _attempt(experiment, by_name[name], by_name, places, quiet, force)
+                _attempt(experiment, by_name[name], by_name, places, quiet, again)
         if run.spec.stage == "evaluate":
             record = _evaluation(experiment, run, places)
         else:
-            record = run_stage(_task(experiment, run, places), force=force, quiet=quiet)
+            record = run_stage(_task(experiment, run, places), force=again(run), quiet=quiet)
     except SearchError as error:
         record = _failed(experiment, run, str(error))
     record.save(places.record(run.name))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from mpcvit_harness.cells import Cell
+from mpcvit_harness.cells import Cell, TrainingCell
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = ROOT / "harness" / "experiments"
@@ -15,12 +16,15 @@ ANY_RECORD = next((ROOT / "results").glob("*/links/*wan-netns*.json"))
 PutRecord = Callable[..., None]
 """What the fixture `put` gives."""
 
+PutTraining = Callable[..., None]
+"""What the fixture `put_training` gives."""
 
-def cells_of(experiment: str) -> list[Cell]:
-    """The cells of an experiment's file."""
+
+def cells_of(experiment: str) -> list[Any]:
+    """The cells of an experiment's file, of either kind."""
     spec = importlib.util.spec_from_file_location(experiment, EXPERIMENTS / f"{experiment}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    cells: list[Cell] = module.CELLS
+    cells: list[Cell | TrainingCell] = module.CELLS
     return cells

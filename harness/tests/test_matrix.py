@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tiny import THREE, content, listed, measure, session, stored
+from experiment_files import EXPERIMENTS
+from tiny import LACKING, THREE, content, listed, measure, session, stored
 
-from mpcvit_harness.cells import Cell
+from mpcvit_harness.cells import SCALES, Cell
 from mpcvit_harness.expected import Past, link_s
 from mpcvit_harness.progress import Progress
 from mpcvit_harness.store import all_records
@@ -30,12 +33,38 @@ def test_listing_selecting_sharding(workplace: pytest.Pytester) -> None:
         ("tiny", "mix-semi2k-loopback-loopback", "smoke"),
     ]
     assert all(len(cell["fingerprint"]) == 64 and cell["predicted_s"] is None for cell in whole)
-    assert listed(workplace) == listed(workplace, "-m", "smoke") == whole[1:]
+    assert listed(workplace) == whole
+    assert listed(workplace, "--scale", "smoke") == listed(workplace, "-m", "smoke") == whole[1:]
     assert listed(workplace, "-m", "reduced") == listed(workplace, "--scale", "paper", "-k", "cheetah") == whole[:1]
     assert listed(workplace, "--scale", "paper", "--shard", "1/2") == whole[1:]
     assert not (workplace.path / "results").exists()
     refused = measure(workplace, "--shard", "2/2")
     assert refused.ret != 0 and "give i/n" in refused.stderr.str()
+
+
+def test_the_experiments_of_the_repository() -> None:
+    """Listed without a word of the scale, they are at least 300 cells, and each file has one that runs in seconds."""
+    command = [sys.executable, "-m", "pytest", str(EXPERIMENTS), "--list-cells", "-p", "no:cacheprovider"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    cells = json.loads(done.stdout)
+    assert len(cells) >= 300 and len({cell["fingerprint"] for cell in cells}) == len(cells)
+    assert {cell["scale"] for cell in cells} == set(SCALES)
+    files = {path.stem for path in EXPERIMENTS.glob("*.py")}
+    assert {cell["experiment"] for cell in cells} == files
+    assert {cell["experiment"] for cell in cells if cell["scale"] == "smoke"} == files
+
+
+def test_what_this_machine_lacks(workplace: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A smoke cell is skipped with the reason; a larger one, which somebody asked for, fails with it."""
+    monkeypatch.setenv("SPU_BENCH_RUNTIMES", str(workplace.path / "none"))
+    monkeypatch.delenv("CI", raising=False)
+    workplace.makepyfile(test_tiny=LACKING)
+    result = measure(workplace, "--scale", "reduced", "-rs")
+    result.assert_outcomes(skipped=1, errors=1)
+    result.stdout.fnmatch_lines(["SKIPPED*CrypTen 0.4.1 is not installed*spu-bench runtime install crypten-0.4.1*"])
+    assert len(stored(workplace)) == 1
+    monkeypatch.setenv("CI", "true")
+    measure(workplace, "--scale", "smoke").assert_outcomes(errors=1)
 
 
 def test_time_is_foretold_from_committed_records() -> None:

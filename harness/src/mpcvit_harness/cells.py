@@ -59,7 +59,7 @@ class ModelSpec(_Value):
     @property
     def kind(self) -> str:
         """What models of one size have in common."""
-        return self.config
+        return " ".join([self.config, *(f"{name}={value}" for name, value in self.overrides.items())])
 
     @model_serializer(mode="wrap")
     def _leave_out_what_came_later(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -127,9 +127,41 @@ class Cell(_Value):
         """The name of the link."""
         return self.network if isinstance(self.network, str) else self.network.name
 
+    def on(self, executor: str) -> Cell:
+        """The cell as `executor` runs it."""
+        return self.model_copy(update={"executor": executor})
+
     def fingerprint(self) -> str:
         """SHA-256 of every field, the same in every process."""
         return canonical_sha256(self.model_dump(mode="json"))
+
+
+class TrainingCell(_Value):
+    """One training: the run of that name, with its seed, of a sweep of `mpc_search`.
+
+    Its record is the sweep's own, wherever it was started: `mpc-search sweep` and pytest go on with each other's work.
+    """
+
+    experiment: str
+    sweep: str
+    run: str
+    scale: Literal["smoke", "reduced", "paper"] = "smoke"
+
+    @property
+    def id(self) -> str:
+        """The name under which pytest and the report show the cell."""
+        return f"{self.run}-{self.sweep}"
+
+    def on(self, executor: str) -> TrainingCell:
+        """The cell itself: parties have no part in it."""
+        return self
+
+    def fingerprint(self) -> str:
+        """SHA-256 of every field; what the run is made of is in the key that its record keeps."""
+        return canonical_sha256(self.model_dump(mode="json"))
+
+
+AnyCell = Cell | TrainingCell
 
 
 def canonical_sha256(value: Any) -> str:
@@ -141,15 +173,15 @@ def canonical_sha256(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def select(cells: Iterable[Cell], *, scale: str, executor: str) -> list[Cell]:
+def select(cells: Iterable[AnyCell], *, scale: str, executor: str) -> list[AnyCell]:
     """The cells of one experiment to run at `scale` on `executor`, in the order of their ids."""
     wanted = [cell for cell in cells if SCALES.index(cell.scale) <= SCALES.index(scale)]
-    placed = sorted((cell.model_copy(update={"executor": executor}) for cell in wanted), key=lambda cell: cell.id)
+    placed = sorted((cell.on(executor) for cell in wanted), key=lambda cell: cell.id)
     check_unique(placed)
     return placed
 
 
-def check_unique(cells: Sequence[Cell]) -> None:
+def check_unique(cells: Sequence[AnyCell]) -> None:
     """Raise ValueError where two cells would share an id or a fingerprint."""
     for key in ("id", "fingerprint"):
         seen: set[str] = set()

@@ -10,8 +10,10 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from mpcvit_harness.cells import Cell
-from mpcvit_harness.store import all_records
+from mpc_search.record import TrainingRecord
+from mpcvit_harness.cells import AnyCell, Cell, TrainingCell
+from mpcvit_harness.store import all_records, all_trainings
+from mpcvit_harness.trainings import folder
 from spu_bench import Network, RunRecord
 
 
@@ -42,9 +44,12 @@ class _Seen:
 class Past:
     """The valid records of a store; those of `machine` are asked first."""
 
-    def __init__(self, records: Iterable[tuple[str, RunRecord]], machine: str) -> None:
+    def __init__(
+        self, records: Iterable[tuple[str, RunRecord]], machine: str, trained: Iterable[TrainingRecord] = ()
+    ) -> None:
         ordered = sorted(records, key=lambda of: (of[0] == machine, of[1].started_at), reverse=True)
         self._seen = list(_with_cells(record for _, record in ordered))
+        self._trained = list(trained)
 
     @classmethod
     def of(cls, root: str | Path, machine: str) -> Past:
@@ -54,14 +59,19 @@ class Past:
             for path, record in all_records(root)
             if isinstance(record, RunRecord) and record.status == "ok"
         ]
-        return cls(found, machine)
+        trained = [
+            record for _, record in all_trainings(root) if isinstance(record, TrainingRecord) and record.status == "ok"
+        ]
+        return cls(found, machine, trained)
 
-    def expect(self, cell: Cell) -> Expected | None:
+    def expect(self, cell: AnyCell) -> Expected | None:
         """Seconds of `cell`: of itself, of its model with another count or over another link, or of its like.
 
         Over another link a latency differs by what the two links themselves take: rounds x delay + bytes / rate.
-        None where no record is near enough.
+        Of a training: of that run, or of those of its sweep. None where no record is near enough.
         """
+        if isinstance(cell, TrainingCell):
+            return self._expect_training(cell)
         for seen in self._seen:
             if seen.record.cell_fingerprint == cell.fingerprint():
                 return Expected(seen.record.duration_s, "same cell")
@@ -78,6 +88,13 @@ class Past:
             if _alike(seen.cell, cell) and seen.cell.network == cell.network and seen.cell.model.kind == cell.model.kind
         ]
         return Expected(statistics.median(similar), "similar cells") if similar else None
+
+    def _expect_training(self, cell: TrainingCell) -> Expected | None:
+        alike = [record for record in self._trained if record.experiment == folder(cell)]
+        for record in alike:
+            if record.name == cell.run:
+                return Expected(record.seconds, "same cell")
+        return Expected(statistics.median(r.seconds for r in alike), "similar cells") if alike else None
 
 
 def inferences(cell: Cell) -> int:

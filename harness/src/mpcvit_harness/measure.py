@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mpc_search import SearchError
-from mpcvit_harness.cells import Cell
+from mpcvit_harness.cells import SCALES, Cell
 from mpcvit_harness.models import Prepared, prepare
 from mpcvit_harness.store import Store
 from spu_bench import RunFailed, RunRecord, SpuBenchError, run
@@ -19,14 +19,19 @@ from spu_bench.executors import measurement_lock
 class Settings:
     """Where records and trained models are; whether a valid record is measured again.
 
-    Records of the machines `also` count as this one's do.
+    `sweeps` is where `mpc-search sweep` keeps its checkpoints. Records of the machines `also` count as this one's do.
     """
 
     results: str
     machine: str
     checkpoints: str
     force: bool = False
+    sweeps: str = "build/sweeps"
     also: tuple[str, ...] = ()
+
+
+class Lacking(str):
+    """Why a `smoke` cell was not run: this machine lacks something that it needs."""
 
 
 def measure(cell: Cell, settings: Settings, directory: Path, on_wait: Callable[[str], None]) -> RunRecord | str:
@@ -47,12 +52,21 @@ def measure(cell: Cell, settings: Settings, directory: Path, on_wait: Callable[[
             try:
                 measured = _run(cell, prepared)
             except RunFailed as error:
+                if _lacking(cell, error):
+                    raise
                 path = store.save(cell, _with_training(error.record, prepared))
                 return f"{error} (record: {path})"
             store.save(cell, _with_training(measured, prepared))
             return measured
-    except (SearchError, SpuBenchError) as error:
+    except SpuBenchError as error:
+        return Lacking(error) if _lacking(cell, error) else str(error)
+    except SearchError as error:
         return str(error)
+
+
+def _lacking(cell: Cell, error: SpuBenchError) -> bool:
+    """Whether the cell only shows that it runs, and this machine has not what it takes: that is no failure."""
+    return cell.scale == SCALES[0] and error.reason == "environment"
 
 
 def _run(cell: Cell, prepared: Prepared) -> RunRecord:

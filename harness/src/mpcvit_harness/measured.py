@@ -6,17 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from mpc_search.record import TrainingRecord
 from mpcvit_harness.cells import Cell
-from mpcvit_harness.store import LOCAL, all_records
+from mpcvit_harness.store import LOCAL, all_records, all_trainings
 from spu_bench import RunRecord
 
 
-@dataclass(frozen=True)
-class Measured:
-    """A valid record, its cell, and its file relative to the root of the repository."""
+class Filed:
+    """What has its file: a record's, relative to the root of the repository."""
 
-    cell: Cell
-    record: RunRecord
     file: Path
 
     @property
@@ -29,6 +27,15 @@ class Measured:
         up = "../" * (len(page.parts) - 1)
         return f"[{text}]({up}{self.file.as_posix()})"
 
+
+@dataclass(frozen=True)
+class Measured(Filed):
+    """A valid record of private inferences, its cell and its file."""
+
+    cell: Cell
+    record: RunRecord
+    file: Path
+
     @property
     def seconds(self) -> str:
         """Median and range in seconds."""
@@ -36,6 +43,14 @@ class Measured:
         assert stats is not None
         spread = "" if stats.n == 1 else f" [{stats.low:.2f}, {stats.high:.2f}]"
         return f"{stats.median:.2f}{spread}"
+
+
+@dataclass(frozen=True)
+class Trained(Filed):
+    """A good record of a training and its file."""
+
+    record: TrainingRecord
+    file: Path
 
 
 def counted(root: Path, results: Path) -> Iterator[Measured]:
@@ -46,3 +61,13 @@ def counted(root: Path, results: Path) -> Iterator[Measured]:
             continue
         if record.code.get("dirty") is False:
             yield Measured(Cell.model_validate(record.cell), record, path.relative_to(root))
+
+
+def trained(root: Path, results: Path) -> Iterator[Trained]:
+    """The same of trainings."""
+    for path, record in all_trainings(results):
+        committed = path.relative_to(results).parts[0] != LOCAL
+        if not committed or not isinstance(record, TrainingRecord) or record.status != "ok":
+            continue
+        if record.code.get("dirty") is False:
+            yield Trained(record, path.relative_to(root))

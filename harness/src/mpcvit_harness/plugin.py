@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Iterable
@@ -12,12 +13,14 @@ from typing import Any
 
 import pytest
 
-from mpcvit_harness.cells import SCALES, Cell, select
+from mpc_search.record import TrainingRecord
+from mpcvit_harness.cells import SCALES, AnyCell, Cell, TrainingCell, select
 from mpcvit_harness.cluster import Cluster
 from mpcvit_harness.expected import Past
-from mpcvit_harness.measure import Settings, measure
+from mpcvit_harness.measure import Lacking, Settings, measure
 from mpcvit_harness.progress import Progress
 from mpcvit_harness.store import Store
+from mpcvit_harness.trainings import done, train
 from spu_bench import RunRecord
 from spu_bench.provenance import machine_name
 
@@ -31,9 +34,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--results", default="results", help="root of the store of records")
     group.addoption("--machine", default=None, help="folder of this machine's records (default: from its processor)")
     group.addoption("--checkpoints", default="build/checkpoints", help="where mpc-search wrote trained models")
+    group.addoption("--sweeps", default="build/sweeps", help="where the models that trainings make are")
     group.addoption("--force", action="store_true", help="measure again what has a valid record")
     group.addoption("--shard", default="0/1", help="i/n: every n-th cell from the i-th, for several machines")
-    group.addoption("--list-cells", action="store_true", help="print the cells that would run as JSON, and end")
+    group.addoption(
+        "--list-cells", action="store_true", help="print cells as JSON, of every scale unless one is named, and end"
+    )
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -46,8 +52,11 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.verbose = -2  # nothing but the JSON goes to standard output
 
 
-_MEASURED = pytest.StashKey[dict[str, "RunRecord | str"]]()
-"""What this session has measured, by cell fingerprint: a record, or why there is none."""
+Result = RunRecord | TrainingRecord | str
+"""A record, or why there is none."""
+
+_MEASURED = pytest.StashKey[dict[str, Result]]()
+"""What this session has measured, by cell fingerprint."""
 
 _PROGRESS = pytest.StashKey[Progress]()
 _CLUSTER = pytest.StashKey[Cluster]()
@@ -59,6 +68,7 @@ def _settings(config: pytest.Config) -> Settings:
         machine=config.getoption("--machine") or machine_name(),
         checkpoints=config.getoption("--checkpoints"),
         force=config.getoption("--force"),
+        sweeps=config.getoption("--sweeps"),
     )
 
 
@@ -71,7 +81,8 @@ def _executor(config: pytest.Config) -> tuple[str, bool]:
 def _scale(config: pytest.Config) -> str:
     named = set(re.findall(r"\w+", config.getoption("markexpr") or ""))
     largest = [scale for scale in SCALES if scale in named][-1:]
-    scale: str = config.getoption("--scale") or "".join(largest) or SCALES[0]
+    default = SCALES[-1] if config.getoption("--list-cells") else SCALES[0]
+    scale: str = config.getoption("--scale") or "".join(largest) or default
     return scale
 
 
@@ -103,7 +114,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     # an experiment without a cell at this scale is no skipped test: it was not asked for
     items[:] = [
-        item for item in items if "cell" not in _parameters(item) or isinstance(_parameters(item)["cell"], Cell)
+        item for item in items if "cell" not in _parameters(item) or isinstance(_parameters(item)["cell"], AnyCell)
     ]
     i, n = _shard(config)
     mine = {cell.fingerprint() for cell in _cells(items)[i::n]}
@@ -124,8 +135,9 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
 
     store = Store(settings.results, settings.machine)
 
-    def expect(cell: Cell) -> float | None:
-        if not settings.force and store.valid(cell):
+    def expect(cell: AnyCell) -> float | None:
+        known = store.valid(cell) if isinstance(cell, Cell) else done(cell, settings)
+        if known and not settings.force:
             return 0.0  # unless its Program is another by now, which only its export shows
         expected = past.expect(cell)
         return None if expected is None else expected.seconds
@@ -133,7 +145,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     config.stash[_PROGRESS] = Progress(cells, expect, lambda line: _say(config, line))
     if _executor(config)[1] and not config.option.collectonly:
         config.stash[_CLUSTER] = Cluster(settings, config.getoption("--machine"))
-        config.stash[_CLUSTER].submit(cells)
+        config.stash[_CLUSTER].submit(cell for cell in cells if isinstance(cell, Cell))
     return None
 
 
@@ -142,7 +154,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         config.stash[_CLUSTER].close()
 
 
-def listing(cells: Iterable[Cell], past: Past) -> str:
+def listing(cells: Iterable[AnyCell], past: Past) -> str:
     """The cells as a JSON array, a line a cell: what each is, and how many seconds it will take (null: not known)."""
     lines = []
     for cell in cells:
@@ -175,22 +187,23 @@ def _parameters(item: pytest.Item) -> dict[str, Any]:
     return getattr(getattr(item, "callspec", None), "params", {})
 
 
-def _cell(item: pytest.Item) -> Cell:
-    cell: Cell = _parameters(item)["cell"]
+def _cell(item: pytest.Item) -> AnyCell:
+    cell: AnyCell = _parameters(item)["cell"]
     return cell
 
 
-def _cells(items: Iterable[pytest.Item]) -> list[Cell]:
+def _cells(items: Iterable[pytest.Item]) -> list[AnyCell]:
     """The flat list of cells that `items` look at, each once."""
     return list({_cell(item).fingerprint(): _cell(item) for item in items if "cell" in _parameters(item)}.values())
 
 
 @pytest.fixture
-def record(cell: Cell, pytestconfig: pytest.Config, tmp_path: Path) -> RunRecord:
+def record(cell: AnyCell, pytestconfig: pytest.Config, tmp_path: Path) -> RunRecord | TrainingRecord:
     """The record of `cell`: the stored one of this very cell and Program, or a new measurement, stored.
 
-    A cell is measured once in a session, however many tests look at it. A measurement that fails leaves its record
-    too, and fails the test with its one-line reason.
+    Of a TrainingCell it is a TrainingRecord. A cell is measured once in a session, however many tests look at it. A
+    measurement that fails leaves its record too, and fails the test with its one-line reason. A `smoke` cell for which
+    this machine lacks something leaves none, and is skipped with the reason, but not under CI.
     """
     measured = pytestconfig.stash[_MEASURED]
     key = cell.fingerprint()
@@ -203,18 +216,22 @@ def record(cell: Cell, pytestconfig: pytest.Config, tmp_path: Path) -> RunRecord
         for remark in _remarks(measured[key]):
             _say(pytestconfig, f"  {remark}")
     result = measured[key]
+    if isinstance(result, Lacking) and os.environ.get("CI") != "true":
+        pytest.skip(result)
     if isinstance(result, str):
         pytest.fail(result, pytrace=False)
     return result
 
 
-def _measured(cell: Cell, config: pytest.Config, directory: Path) -> RunRecord | str:
+def _measured(cell: AnyCell, config: pytest.Config, directory: Path) -> Result:
+    if isinstance(cell, TrainingCell):
+        return train(cell, _settings(config), lambda line: _say(config, line))
     if _CLUSTER in config.stash:
         return config.stash[_CLUSTER].result(cell)
     return measure(cell, _settings(config), directory, lambda line: _say(config, line))
 
 
-def _remarks(result: RunRecord | str) -> list[str]:
+def _remarks(result: Result) -> list[str]:
     """What may have spoiled a measurement."""
-    watch = None if isinstance(result, str) else result.watch
+    watch = result.watch if isinstance(result, RunRecord) else None
     return [] if watch is None else [remark.text for remark in watch.remarks]

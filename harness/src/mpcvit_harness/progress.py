@@ -6,20 +6,20 @@ import statistics
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 
-from mpcvit_harness.cells import Cell
+from mpcvit_harness.cells import AnyCell
 
 
 class Progress:
     """The cells of one run: which are done, and how long the rest will take."""
 
     def __init__(
-        self, cells: Iterable[Cell], expect: Callable[[Cell], float | None], say: Callable[[str], None]
+        self, cells: Iterable[AnyCell], expect: Callable[[AnyCell], float | None], say: Callable[[str], None]
     ) -> None:
         self._expected = {cell.fingerprint(): expect(cell) for cell in cells}
         self._took: dict[str, float] = {}
         self._say = say
 
-    def begin(self, cell: Cell) -> None:
+    def begin(self, cell: AnyCell) -> None:
         """Say which cell is next, and how long this one and all others will take."""
         left = self.left_s()
         time_left = "time left not known" if left is None else f"{_clock(left)} left"
@@ -27,7 +27,7 @@ class Progress:
         own = "" if expected is None else f" ({_clock(expected)} expected)"
         self._say(f"cell {len(self._took) + 1} of {len(self._expected)}, {time_left}: {cell.experiment}/{cell.id}{own}")
 
-    def end(self, cell: Cell, seconds: float) -> None:
+    def end(self, cell: AnyCell, seconds: float) -> None:
         """Take note that `cell` is done, measured or found in the store."""
         self._took[cell.fingerprint()] = seconds
 

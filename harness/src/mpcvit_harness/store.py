@@ -7,11 +7,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from mpc_search import SearchError
+from mpc_search.record import SUFFIX, TrainingRecord
 from mpcvit_harness.cells import Cell
 from spu_bench import RunRecord
 from spu_bench.executors.source import source_hash
 
-OF_TRAINING = (".training.json", ".speed.json")
+OF_TRAINING = (SUFFIX, ".speed.json")
 """How the names of mpc_search's records in the same folders end: they are of another kind."""
 
 LOCAL = "this-machine"
@@ -68,4 +70,13 @@ def all_records(root: str | Path) -> Iterator[tuple[Path, RunRecord | str]]:
         try:
             yield path, RunRecord.load(path)
         except (ValidationError, OSError) as error:
+            yield path, str(error).splitlines()[0]
+
+
+def all_trainings(root: str | Path) -> Iterator[tuple[Path, TrainingRecord | str]]:
+    """Every record of a training below `root` in the order of paths; where a file is not one, why."""
+    for path in sorted(Path(root).glob(f"*/*/*{SUFFIX}")):
+        try:
+            yield path, TrainingRecord.load(path)
+        except SearchError as error:
             yield path, str(error).splitlines()[0]

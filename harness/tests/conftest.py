@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from experiment_files import ANY_RECORD, ROOT, PutRecord
+from experiment_files import ANY_RECORD, ROOT, PutRecord, PutTraining
 from tiny import EXPERIMENT, save_tiny
 
+from mpc_search.config import load_config
+from mpc_search.record import Score, TrainingRecord
 from mpcvit_harness.cells import Cell, ModelSpec
 from mpcvit_harness.store import Store
 from spu_bench import RunRecord
@@ -42,6 +44,32 @@ def put(tmp_path: Path) -> PutRecord:
         record.code = {**record.code, "dirty": False}
         cell = Cell(experiment=experiment, name=name, model=ModelSpec(config="any"))
         Store(tmp_path / "results", machine).save(cell, record.model_copy(update=changes))
+
+    return put_record
+
+
+@pytest.fixture
+def put_training(tmp_path: Path) -> PutTraining:
+    """Stores a record of a training that reached so many per cent, below `tmp_path`/results."""
+
+    def put_record(sweep: str, run: str, seed: int, percent: float, machine: str = "here", **changes: Any) -> None:
+        record = TrainingRecord(
+            experiment=sweep,
+            name=f"{run}-s{seed}",
+            stage="search" if run.startswith("search") else "retrain",
+            status="ok",
+            config=load_config("digits"),
+            seed=seed,
+            data=[],
+            model={},
+            test=Score(images=100, accuracy=percent / 100, loss=1.0, classes=[], confusion=[]),
+            machine={},
+            versions={},
+            code={"dirty": False},
+            started_at="2026-01-01T00:00:00",
+        )
+        path = tmp_path / "results" / machine / sweep / f"{record.name}.training.json"
+        record.model_copy(update=changes).save(path)
 
     return put_record
 

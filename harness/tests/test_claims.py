@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from experiment_files import ANY_RECORD, EXPERIMENTS, ROOT, PutRecord, cells_of
+from experiment_files import ANY_RECORD, EXPERIMENTS, ROOT, PutRecord, PutTraining, cells_of
 
+from mpcvit_harness.cells import Cell
 from mpcvit_harness.claims import CLAIMS, Claims, ClaimsError, Tolerance, claims_json_schema, load
 from mpcvit_harness.cli import app, main
 from mpcvit_harness.formulas import FORMULAS, MEDIAN, Quantity
-from mpcvit_harness.measured import counted
+from mpcvit_harness.measured import counted, trained
 from mpcvit_harness.pages import stale, write
 from mpcvit_harness.report import build
 from mpcvit_harness.store import LOCAL
+from mpcvit_harness.trainings import folder
 from mpcvit_harness.verdicts import Evaluation, evaluate, judge
 from spu_bench import RunRecord
 
@@ -46,10 +48,14 @@ def test_every_published_number_is_one_claim(claims: Claims) -> None:
 
 
 def test_claims_are_bound_to_cells_that_exist(claims: Claims) -> None:
-    """A claim without a cell says why; with cells, its experiment has them under that very name."""
-    bound = {(q.experiment, q.cell) for claim in claims.claims for q in claim.quantities if claim.not_run is None}
-    existing = {(file.stem, cell.name) for file in EXPERIMENTS.glob("paper_*.py") for cell in cells_of(file.stem)}
-    assert bound <= existing, f"no such cells: {sorted(bound - existing)}"
+    """A claim without a cell says why; with cells, an experiment has them under that very name."""
+    quantities = {q for claim in claims.claims for q in claim.quantities if claim.not_run is None}
+    cells = [cell for file in EXPERIMENTS.glob("*.py") for cell in cells_of(file.stem)]
+    existing = {(cell.experiment, cell.name) for cell in cells if isinstance(cell, Cell)}
+    runs = {(folder(cell), cell.run) for cell in cells if not isinstance(cell, Cell)}
+    runs |= {(sweep, run.rpartition("-s")[0]) for sweep, run in runs}
+    missing = [q for q in quantities if (q.experiment, q.cell) not in (runs if q.trained else existing)]
+    assert not missing and {q.experiment for q in quantities if q.trained} == claims.commands.keys()
     assert all(bool(claim.not_run) is not bool(claim.quantities) for claim in claims.claims)
 
 
@@ -63,7 +69,8 @@ def test_the_schema_in_the_docs_is_this_one() -> None:
 
 
 def verdicts(claims: Claims, root: Path) -> dict[str, Evaluation]:
-    return {e.claim.id: e for e in evaluate(claims, counted(root, root / "results"))}
+    results = root / "results"
+    return {e.claim.id: e for e in evaluate(claims, counted(root, results), trained(root, results))}
 
 
 @pytest.mark.parametrize(
@@ -81,6 +88,8 @@ def verdicts(claims: Claims, root: Path) -> dict[str, Evaluation]:
         ("at_least", 99.0, "reproduced"),
         ("at_least", 9.1, "within shape"),
         ("at_least", 8.5, "not reproduced"),
+        ("above", 11.0, "within shape"),
+        ("above", 9.8, "not reproduced"),
     ],
 )
 def test_a_tolerance_decides(kind: Any, value: float, verdict: str) -> None:
@@ -99,9 +108,10 @@ def test_a_tolerance_decides(kind: Any, value: float, verdict: str) -> None:
         ("per_unit", [30.0, 2.0], [28.0], 1.0),
         ("over_line", [10.0, 22.0, 30.0], [0.0, 5.0, 10.0], 1.1),
         ("spread", [9.0, 10.0, 11.0], [], 0.2),
+        ("rank_correlation", [[1.0, 2.0, 3.0], [0.1, 0.3, 0.2]], [], 0.5),
     ],
 )
-def test_formulas(formula: str, values: list[float], x: list[float], result: float) -> None:
+def test_formulas(formula: str, values: list[Any], x: list[float], result: float) -> None:
     """On numbers that a head can check."""
     assert FORMULAS[formula].compute(values, x) == pytest.approx(result)
 
@@ -125,7 +135,8 @@ def test_fields_of_a_record() -> None:
 
 def test_the_papers_own_seconds_reproduce_the_paper(claims: Claims, tmp_path: Path, put: PutRecord) -> None:
     """Records with exactly the published seconds reproduce every latency and every ratio; the rest is not run."""
-    paper = {c.quantities[0]: c.paper for c in claims.claims if c.formula == "value" and c.quantities}
+    values = [c for c in claims.claims if c.formula == "value"]
+    paper = {c.quantities[0]: c.paper for c in values if not c.quantities[0].trained}
     for quantity, seconds in paper.items():
         put(quantity.experiment, quantity.cell, seconds)
     found = verdicts(claims, tmp_path)
@@ -186,6 +197,52 @@ def test_the_fewest_samples_are_shown(claims: Claims, tmp_path: Path, put: PutRe
     assert verdicts(claims, tmp_path)["cifar10-softmax_vit-seconds"].n == 3
 
 
+def test_accuracies_are_means_over_seeds(claims: Claims, tmp_path: Path, put_training: PutTraining) -> None:
+    """Seed by seed, whatever the machine; what has no record says how to make it."""
+    for seed, both, none in ((0, 85.0, 84.0), (1, 86.0, 85.2), (2, 85.5, 84.6)):
+        put_training("reduced_fashion_mnist", "mpcvit-0.5-both", seed, both, machine=f"m{seed}")
+        put_training("reduced_fashion_mnist", "mpcvit-0.5-none", seed, none)
+    put_training("reduced_fashion_mnist", "mpcvit-0.5-none", 3, 99.0)
+    put_training("reduced_fashion_mnist", "mpcvit-0.5-logits", 0, 84.5)
+    put_training("cifar10", "mpcvit-0.1-both", 42, 93.2)
+    put_training("cifar10", "teacher", 42, 94.0, code={"dirty": True})
+    put_training("cifar10", "scale", 42, 92.0, machine=LOCAL)
+    put_training("cifar10", "relu_softmax", 42, 93.0, status="failed")
+    found = verdicts(claims, tmp_path)
+    helps = found["order-distilled-0.5"]
+    assert (helps.verdict, helps.n, len(helps.records)) == ("reproduced", 3, 6)
+    assert helps.value == pytest.approx(0.9) and helps.deviation == pytest.approx(0.1)
+    assert found["order-distilled-both-logits"].verdict == "within shape", "one seed is no interval"
+    row = found["cifar10-mpcvit-0.1-kd-accuracy"]
+    assert row.value == pytest.approx(93.2) and row.verdict == "reproduced" and row.deviation is None
+    for missing in ("softmax_vit", "scale_vit-0.0", "relu_softmax_vit-1.0"):
+        assert found[f"cifar10-{missing}-accuracy"].why.endswith("; mpc-search sweep cifar10 --data FOLDER")
+
+
+def test_an_order_is_decided_on_its_interval(claims: Claims, tmp_path: Path, put_training: PutTraining) -> None:
+    """A mean difference above zero whose interval holds zero is within shape; below zero it is not reproduced."""
+    for seed, relu, scale, softmax in ((0, 85.0, 84.9, 84.0), (1, 86.0, 84.0, 85.5), (2, 84.5, 84.6, 84.4)):
+        for run, percent in (("relu_softmax", relu), ("scale", scale), ("teacher", softmax)):
+            put_training("reduced_fashion_mnist", run, seed, percent)
+    found = verdicts(claims, tmp_path)
+    assert found["order-relu_softmax-scale"].verdict == "within shape"
+    assert found["order-softmax-relu_softmax"].verdict == "not reproduced"
+
+
+def test_searches_are_compared_by_their_alphas(claims: Claims, tmp_path: Path, put_training: PutTraining) -> None:
+    """Rank correlation seed by seed, or between two named seeds; alphas without an order have none."""
+    first, second = [[0.1, 0.2], [0.3, 0.4]], [[0.1, 0.2], [0.4, 0.3]]
+    for seed in (0, 1):
+        put_training("reduced_fashion_mnist", "search-1e-05", seed, 80.0, alpha=first)
+        put_training("reduced_fashion_mnist", "search-0.001", seed, 80.0, alpha=[first, second][seed])
+        put_training("reduced_fashion_mnist", "search-1e-06", seed, 80.0, alpha=[[1.0, 1.0], [1.0, 1.0]])
+    found = verdicts(claims, tmp_path)
+    assert found["consistency-lambda-0.001"].value == pytest.approx(0.9) and found["consistency-lambda-0.001"].n == 2
+    assert found["consistency-seeds-search-1e-05-s0-search-1e-05-s1"].value == pytest.approx(1.0)
+    assert "have no order" in found["consistency-lambda-1e-06"].why
+    assert "no good record" in found["consistency-architecture-fashion_mnist"].why
+
+
 # -- what is wrong in the file --------------------------------------------------------------------------------------
 
 
@@ -203,6 +260,7 @@ def test_the_fewest_samples_are_shown(claims: Claims, tmp_path: Path, put: PutRe
         ('id = "placements"', 'id = "headline-faster-than-vit"', "two claims have the id headline-faster-than-vit"),
         ('source = "abstract, arXiv v3"', "", "source: Field required"),
         ("paper_results.csv", "absent.csv", "absent.csv"),
+        ('"reduced_fashion_mnist/scale#accuracy"]', '"links/toy-softmax"]', "no record in common"),
     ],
 )
 def test_wrong_claims_are_refused(old: str, new: str, problem: str, tmp_path: Path) -> None:

@@ -37,11 +37,12 @@ class _Strict(BaseModel):
 class Tolerance(_Strict):
     """How near is near: limits of a difference, relative to the paper's value or in its own unit.
 
-    For a bound (`at_most`, `at_least`) they are how far beyond it, relative to it, the measured value may lie.
+    For a bound (`at_most`, `at_least`) they are how far beyond it, relative to it, the measured value may lie. `above`
+    is for means over seeds: how far below the paper's value the lower end of their 95 % interval, or the mean, may lie.
     """
 
     about: str
-    kind: Literal["relative", "absolute", "at_most", "at_least"] = "relative"
+    kind: Literal["relative", "absolute", "at_most", "at_least", "above"] = "relative"
     reproduced: float = Field(ge=0)
     within_shape: float = Field(ge=0)
 
@@ -49,21 +50,20 @@ class Tolerance(_Strict):
 class AnsweredBy(_Strict):
     """Where a data set's rows are answered, how near they have to come, and under which heading they are shown."""
 
-    experiment: str | None = None
+    experiment: str
     tolerance: str
     group: str
 
 
 class Answer(_Strict):
-    """Which cells answer rows of the facts: a cell's name a model, with {dataset} and {mu} of the row.
+    """Which cells answer rows of the facts: a cell's name a model, with words of the row in {braces}.
 
-    One with `not_run` and no cells answers what no other answer names.
+    The words are dataset, mu, percent (mu in per cent), and distilled (both, or none): as the runs of sweeps have it.
     """
 
     column: Column
     datasets: dict[str, AnsweredBy]
-    cells: dict[str, str] = {}
-    not_run: str | None = None
+    cells: dict[str, str]
 
 
 class Statement(_Strict):
@@ -104,10 +104,14 @@ class Statement(_Strict):
 
 
 class ClaimsFile(_Strict):
-    """The content of claims.toml. `facts` is the table of published numbers beside it, `groups` headings by name."""
+    """The content of claims.toml. `facts` is the table of published numbers beside it, `groups` headings by name.
+
+    `commands` are what makes the records of an experiment or a sweep, where it takes more than to run the harness.
+    """
 
     schema_version: Literal[1]
     facts: str
+    commands: dict[str, str] = {}
     groups: dict[str, str]
     tolerance: dict[str, Tolerance]
     answer: list[Answer]
@@ -172,12 +176,13 @@ class Claim:
 
 @dataclass(frozen=True)
 class Claims:
-    """All claims in the order of the file, those of the facts first, and the headings of their groups."""
+    """All claims in the order of the file, those of the facts first, the headings of their groups, and commands."""
 
     groups: dict[str, str]
     tolerances: dict[str, Tolerance]
     facts: tuple[Fact, ...]
     claims: tuple[Claim, ...]
+    commands: dict[str, str]
 
 
 def load(path: Path) -> Claims:
@@ -198,7 +203,7 @@ def load(path: Path) -> Claims:
         raise ClaimsError(f"{path}: {error}") from None
     if twice := [name for name, times in Counter(claim.id for claim in claims).items() if times > 1]:
         raise ClaimsError(f"{path}: two claims have the id {twice[0]}")
-    return Claims(file.groups, file.tolerance, facts, tuple(claims))
+    return Claims(file.groups, file.tolerance, facts, tuple(claims), file.commands)
 
 
 def claims_json_schema() -> str:
@@ -239,21 +244,23 @@ def _of_numbers(file: ClaimsFile, column: Column, words: list[str], found: list[
         raise ValueError(f"lines {', '.join(str(other.line) for other in found)} of the facts differ in {column}")
     answer = _answer(file, column, fact)
     by = answer.datasets[fact.dataset]
-    quantities: tuple[Quantity, ...] = ()
-    if answer.not_run is None:
-        cell = answer.cells[fact.model].format(dataset=fact.dataset, mu=fact.mu)
-        quantities = (Quantity.parse(f"{by.experiment}/{cell}"),)
+    filled = {
+        "dataset": fact.dataset,
+        "mu": fact.mu,
+        "percent": f"{float(fact.mu or 0) * 100:.0f}",
+        "distilled": "both" if fact.kd else "none",
+    }
+    cell = answer.cells[fact.model].format(**filled) + ("#accuracy" if column == "accuracy_pct" else "")
     return Claim(
         id="-".join(words),
         text=f"{fact.dataset}: {fact.name}{' with distillation' if 'kd' in words else ''}",
         group=by.group,
         formula="value",
-        quantities=quantities,
+        quantities=(Quantity.parse(f"{by.experiment}/{cell}"),),
         x=(),
         paper=value,
         source=fact.source + (f"; {fact.note}" if fact.note else ""),
         tolerance=file.tolerance[by.tolerance],
-        not_run=answer.not_run,
         unit="s" if column == "latency_s" else "%",
         numbers=frozenset((other.line, column) for other in found),
     )
@@ -261,9 +268,11 @@ def _of_numbers(file: ClaimsFile, column: Column, words: list[str], found: list[
 
 def _answer(file: ClaimsFile, column: Column, fact: Fact) -> Answer:
     """The one answer to a number of the facts."""
-    possible = [answer for answer in file.answer if answer.column == column and fact.dataset in answer.datasets]
-    named = [answer for answer in possible if fact.model in answer.cells]
-    found = named or [answer for answer in possible if answer.not_run is not None]
+    found = [
+        answer
+        for answer in file.answer
+        if answer.column == column and fact.dataset in answer.datasets and fact.model in answer.cells
+    ]
     if len(found) != 1:
         raise ValueError(
             f"line {fact.line} of the facts, {column} of {fact.model} on {fact.dataset}, has {len(found)} answers; "
@@ -288,6 +297,8 @@ def _of_statements(file: ClaimsFile, answers: list[Claim]) -> Iterator[Claim]:
                 name = "-".join([statement.id.format(**filled), *pair])
                 if statement.not_run is None and not formula.takes_these(quantities, x):
                     raise ValueError(f"claim {name}: {statement.formula} takes other numbers of cells and x")
+                if len({quantity.trained for quantity in quantities}) > 1:
+                    raise ValueError(f"claim {name}: trainings and inferences have no record in common")
                 yield Claim(
                     id=name,
                     text=": ".join([statement.text.format(**filled), *([" over ".join(pair)] if pair else [])]),

@@ -18,12 +18,18 @@ def number(value: float | None, unit: str) -> str:
     return f"{value:.2f} {unit}" if unit else f"{value:.3f}"
 
 
+def measured_value(evaluation: Evaluation) -> str:
+    """What was measured, with the deviation over seeds where there are several."""
+    value = number(evaluation.value, evaluation.claim.unit)
+    return value if evaluation.deviation is None else f"{value} (s.d. {evaluation.deviation:.2f})"
+
+
 def off(evaluation: Evaluation) -> str:
     """How far the measured value is from the paper's."""
     if evaluation.difference is None:
         return ""
-    if evaluation.claim.tolerance.kind == "absolute":
-        return f"{evaluation.difference:+.2f} {evaluation.claim.unit}"
+    if evaluation.claim.tolerance.kind in ("absolute", "above"):
+        return f"{evaluation.difference:+.2f} {evaluation.claim.unit}".rstrip()
     return f"{evaluation.difference * 100:+.1f} %"
 
 
@@ -31,6 +37,8 @@ def limits(tolerance: Tolerance) -> str:
     """A tolerance as it is shown: for reproduced, and for within shape."""
     if tolerance.kind == "absolute":
         return f"± {tolerance.reproduced:g}, ± {tolerance.within_shape:g}"
+    if tolerance.kind == "above":
+        return "interval above, mean above"
     sign = {"at_most": "+ ", "at_least": "- "}.get(tolerance.kind, "± ")
     return f"{sign}{tolerance.reproduced * 100:g} %, {sign}{tolerance.within_shape * 100:g} %"
 
@@ -52,7 +60,7 @@ def of_group(group: str, evaluations: Iterable[Evaluation], page: Path) -> str:
         if e.claim.group != group:
             continue
         links = " ".join(m.link(page, str(i)) for i, m in enumerate(e.records, 1))
-        paper, value = number(e.claim.paper, e.claim.unit), number(e.value, e.claim.unit)
+        paper, value = number(e.claim.paper, e.claim.unit), measured_value(e)
         verdict = e.verdict if e.value is not None else f"not run: {e.why}"
         rows.append((e.claim.text, paper, value, str(e.n or ""), off(e), limits(e.claim.tolerance), verdict, links))
     head = ("claim", "paper", "measured", "n", "off by", "reproduced, within shape", "verdict", "records")
@@ -61,6 +69,6 @@ def of_group(group: str, evaluations: Iterable[Evaluation], page: Path) -> str:
 
 def of_tolerances(claims: Claims) -> str:
     """A row a tolerance."""
-    kinds = {"relative": "relative", "absolute": "absolute", "at_most": "upper bound", "at_least": "lower bound"}
-    rows = [(f"`{name}`", kinds[t.kind], limits(t), t.about) for name, t in claims.tolerances.items()]
+    kinds = {"at_most": "upper bound", "at_least": "lower bound", "above": "order"}
+    rows = [(f"`{name}`", kinds.get(t.kind, t.kind), limits(t), t.about) for name, t in claims.tolerances.items()]
     return markdown(("tolerance", "kind", "reproduced, within shape", "for"), rows)

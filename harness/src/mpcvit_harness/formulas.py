@@ -5,7 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+from scipy.stats import spearmanr
+
+from mpc_search.record import TrainingRecord
 from spu_bench import RunRecord
 from spu_bench.profile import OperationStats
 
@@ -21,6 +26,7 @@ class Quantity:
 
     Fields: `statistics.median` (seconds, the default), `rounds`, `sent_bytes`, and `operations.NAME`, the seconds that
     the runtime's profile gives an operation, NAME as in `operation_name`. Of the parties' values the larger is taken.
+    Of trainings, written sweep/run#field: `accuracy` (test images, in per cent) and `alpha` (all of them in a row).
     """
 
     experiment: str
@@ -34,9 +40,19 @@ class Quantity:
         if match is None:
             raise ValueError(f"{text!r} is not experiment/cell or experiment/cell#field")
         field = match["field"] or MEDIAN
-        if field not in _FIELDS and not _OPERATION.fullmatch(field):
-            raise ValueError(f"{text!r}: a field is one of {', '.join(_FIELDS)} or operations.NAME")
+        if field not in {**_FIELDS, **_OF_TRAININGS} and not _OPERATION.fullmatch(field):
+            known = ", ".join([*_FIELDS, *_OF_TRAININGS])
+            raise ValueError(f"{text!r}: a field is one of {known} or operations.NAME")
         return Quantity(match["experiment"], match["cell"], field)
+
+    @property
+    def trained(self) -> bool:
+        """Whether it is of a training."""
+        return self.field in _OF_TRAININGS
+
+    def of_training(self, record: TrainingRecord) -> Any:
+        """Its value in a training's good record; raises ValueError where the record does not have it."""
+        return _OF_TRAININGS[self.field](record)
 
     def of(self, record: RunRecord) -> float:
         """Its value in a valid record; raises ValueError where the record does not have it."""
@@ -73,9 +89,22 @@ def _with_counts(record: RunRecord) -> RunRecord:
     return record
 
 
-_FIELDS: dict[str, Callable[[RunRecord], float]] = {MEDIAN: _median, "rounds": _rounds, "sent_bytes": _sent_bytes}
+def _accuracy(record: TrainingRecord) -> float:
+    if record.test is None:
+        raise ValueError("the record has no test accuracy")
+    return 100 * record.test.accuracy
 
-Values = Sequence[float]
+
+def _alpha(record: TrainingRecord) -> list[float]:
+    if record.alpha is None or np.ptp(record.alpha) == 0:
+        raise ValueError("the record's alphas have no order")
+    return [value for layer in record.alpha for value in layer]
+
+
+_FIELDS: dict[str, Callable[[RunRecord], float]] = {MEDIAN: _median, "rounds": _rounds, "sent_bytes": _sent_bytes}
+_OF_TRAININGS: dict[str, Callable[[TrainingRecord], Any]] = {"accuracy": _accuracy, "alpha": _alpha}
+
+Values = Sequence[Any]
 
 
 @dataclass(frozen=True)
@@ -94,7 +123,13 @@ class Formula:
 
 
 def _over_line(v: Values, x: Values) -> float:
-    return v[1] / (v[0] + (v[2] - v[0]) * (x[1] - x[0]) / (x[2] - x[0]))
+    return float(v[1] / (v[0] + (v[2] - v[0]) * (x[1] - x[0]) / (x[2] - x[0])))
+
+
+def _rank_correlation(v: Values, x: Values) -> float:
+    if len(v[0]) != len(v[1]):
+        raise ValueError("the two searches are not of one shape")
+    return float(spearmanr(v[0], v[1]).statistic)
 
 
 FORMULAS: dict[str, Formula] = {
@@ -106,5 +141,7 @@ FORMULAS: dict[str, Formula] = {
     "per_unit": Formula(lambda v, x: (v[0] - v[1]) / x[0], 2, 1, "s"),
     "over_line": Formula(_over_line, 3, 3),
     "spread": Formula(lambda v, x: (max(v) - min(v)) / (sum(v) / len(v)), None),
+    "rank_correlation": Formula(_rank_correlation, 2),
 }
-"""a; a / b; a - b; (a - b) / a; a / (b - c); (a - b) / x; b over the line from a to c at x; (max - min) / mean."""
+"""a; a / b; a - b; (a - b) / a; a / (b - c); (a - b) / x; b over the line from a to c at x; (max - min) / mean;
+Spearman's of a and b."""

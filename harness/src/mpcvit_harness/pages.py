@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mpcvit_harness import claims_tables, paper_tables, tables
 from mpcvit_harness.claims import CLAIMS, Claims, load
-from mpcvit_harness.measured import Measured, counted
+from mpcvit_harness.measured import Measured, counted, trained
 from mpcvit_harness.predictions import predictions
 from mpcvit_harness.verdicts import Evaluation, evaluate
 from spu_bench.record import write_whole
@@ -21,6 +21,7 @@ PAGES = (
     "docs/networks.md",
     "docs/paper-division.md",
     "docs/peers.md",
+    "docs/running.md",
 )
 """Pages that hold tables: `<!-- table NAME -->` ... `<!-- end of table -->`."""
 
@@ -48,7 +49,7 @@ def _changed(root: Path, results: Path) -> dict[Path, str]:
     """Pages whose tables do not follow from the records, with the text that does."""
     measured = list(counted(root, results))
     claims = load(root / CLAIMS)
-    made = TABLES | _claims_tables(claims, evaluate(claims, measured))
+    made = TABLES | _claims_tables(claims, evaluate(claims, measured, trained(root, results)))
     pages = {root / name: Path(name) for name in PAGES if (root / name).exists()}
     filled = {path: _filled(path.read_text(), made, measured, name) for path, name in pages.items()}
     return {path: text for path, text in filled.items() if text != path.read_text()}

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+import statistics
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from scipy.stats import t
+
 from mpcvit_harness.claims import Claim, Claims, Tolerance
-from mpcvit_harness.formulas import FORMULAS
-from mpcvit_harness.measured import Measured
+from mpcvit_harness.formulas import FORMULAS, Quantity
+from mpcvit_harness.measured import Measured, Trained
 
 Verdict = Literal["reproduced", "within shape", "not reproduced", "not run"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
@@ -17,32 +21,48 @@ VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 @dataclass(frozen=True)
 class Evaluation:
     """A claim's verdict: the measured value, how far it is off (relative, or in the unit of an absolute tolerance),
-    the fewest samples behind it, its records; where nothing was measured, why."""
+    the fewest samples behind it, its records; where nothing was measured, why.
+
+    Of trainings the value is a mean over `n` seeds, `deviation` their standard deviation (None: one seed).
+    """
 
     claim: Claim
     verdict: Verdict
     value: float | None = None
     difference: float | None = None
     n: int = 0
-    records: tuple[Measured, ...] = ()
+    records: tuple[Measured | Trained, ...] = ()
     why: str = ""
+    deviation: float | None = None
 
 
-def evaluate(claims: Claims, measured: Iterable[Measured]) -> list[Evaluation]:
+def evaluate(claims: Claims, measured: Iterable[Measured], trained: Iterable[Trained] = ()) -> list[Evaluation]:
     """The verdict on every claim, in their order.
 
     All cells of a claim are taken from one machine: of those that have them all, the one that measured last. Of several
-    records of one cell on one machine the newest counts.
+    records of one cell on one machine the newest counts. No machine has a part in an accuracy: trainings are taken from
+    all of them, seed by seed.
     """
     machines: dict[str, dict[tuple[str, str], Measured]] = {}
     for one in sorted(measured, key=lambda m: m.record.started_at):
         machines.setdefault(one.machine, {})[one.cell.experiment, one.cell.name] = one
-    return [_evaluate(claim, machines) for claim in claims.claims]
+    runs = {(one.record.experiment, one.record.name): one for one in sorted(trained, key=lambda m: m.record.started_at)}
+    return [_evaluate(claim, machines, runs, claims.commands) for claim in claims.claims]
 
 
-def _evaluate(claim: Claim, machines: dict[str, dict[tuple[str, str], Measured]]) -> Evaluation:
+Runs = Mapping[tuple[str, str], Trained]
+
+
+def _evaluate(
+    claim: Claim,
+    machines: dict[str, dict[tuple[str, str], Measured]],
+    runs: Runs,
+    commands: dict[str, str],
+) -> Evaluation:
     if claim.not_run is not None:
         return Evaluation(claim, "not run", why=claim.not_run)
+    if claim.quantities[0].trained:
+        return _evaluate_trainings(claim, runs, commands)
     keys = [(quantity.experiment, quantity.cell) for quantity in claim.quantities]
     complete = [[of[key] for key in keys] for of in machines.values() if all(key in of for key in keys)]
     if not complete:
@@ -53,16 +73,66 @@ def _evaluate(claim: Claim, machines: dict[str, dict[tuple[str, str], Measured]]
     try:
         values = [quantity.of(m.record) for quantity, m in zip(claim.quantities, records)]
     except ValueError as error:
-        return Evaluation(claim, "not run", records=tuple(dict.fromkeys(records)), why=str(error))
+        return Evaluation(claim, "not run", records=_once(records), why=str(error))
     value = FORMULAS[claim.formula].compute(values, claim.x)
     verdict, difference = judge(claim.tolerance, claim.paper, value)
-    unique = {m.file: m for m in records}
     fewest = min(len(m.record.samples_s) for m in records)
-    return Evaluation(claim, verdict, value, difference, fewest, tuple(unique.values()))
+    return Evaluation(claim, verdict, value, difference, fewest, _once(records))
 
 
-def judge(tolerance: Tolerance, paper: float, value: float) -> tuple[Verdict, float]:
-    """The verdict on `value` where the paper says `paper`, and how far off it is."""
+def _evaluate_trainings(claim: Claim, runs: Runs, commands: dict[str, str]) -> Evaluation:
+    """The formula seed by seed, of the seeds that all of the claim's runs have, and the mean of that."""
+    found = [_by_seed(quantity, runs) for quantity in claim.quantities]
+    for quantity, of in zip(claim.quantities, found):
+        if not of:
+            how = commands.get(quantity.experiment)
+            missing = f"no good record of {quantity.experiment}/{quantity.cell}"
+            return Evaluation(claim, "not run", why=f"{missing}; {how}" if how else missing)
+    seeds = sorted(set.intersection(*(set(of) for of in found)))
+    if not seeds:
+        return Evaluation(claim, "not run", why="its runs have no seed in common")
+    records = _once(of[seed] for seed in seeds for of in found)
+    try:
+        values = [
+            FORMULAS[claim.formula].compute(
+                [quantity.of_training(of[seed].record) for quantity, of in zip(claim.quantities, found)], claim.x
+            )
+            for seed in seeds
+        ]
+    except ValueError as error:
+        return Evaluation(claim, "not run", records=records, why=str(error))
+    mean, n = statistics.fmean(values), len(values)
+    deviation = statistics.stdev(values) if n > 1 else None
+    low = None if deviation is None else mean - t.ppf(0.975, n - 1) * deviation / n**0.5
+    verdict, difference = judge(claim.tolerance, claim.paper, mean, low)
+    return Evaluation(claim, verdict, mean, difference, n, records, deviation=deviation)
+
+
+def _by_seed(quantity: Quantity, runs: Runs) -> dict[int, Trained]:
+    """The runs of a quantity by their seed; a run that is named with its seed stands alone, whatever that is."""
+    if alone := runs.get((quantity.experiment, quantity.cell)):
+        return {-1: alone}
+    return {
+        one.record.seed: one
+        for (experiment, name), one in runs.items()
+        if experiment == quantity.experiment and re.fullmatch(re.escape(quantity.cell) + r"-s\d+", name)
+    }
+
+
+def _once(records: Iterable[Measured | Trained]) -> tuple[Measured | Trained, ...]:
+    return tuple({m.file: m for m in records}.values())
+
+
+def judge(tolerance: Tolerance, paper: float, value: float, low: float | None = None) -> tuple[Verdict, float]:
+    """The verdict on `value` where the paper says `paper`, and how far off it is.
+
+    `low` is the lower end of the value's interval; without one nothing is `above`, but within shape.
+    """
+    if tolerance.kind == "above":
+        difference = value - paper
+        if low is not None and paper - low <= tolerance.reproduced:
+            return "reproduced", difference
+        return ("within shape" if -difference <= tolerance.within_shape else "not reproduced"), difference
     difference = value - paper if tolerance.kind == "absolute" else (value - paper) / abs(paper)
     beyond = {"at_most": max(difference, 0.0), "at_least": max(-difference, 0.0)}.get(tolerance.kind, abs(difference))
     if beyond <= tolerance.reproduced:

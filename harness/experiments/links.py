@@ -19,7 +19,10 @@ from spu_bench import RunRecord
 
 CIFAR = ModelSpec(config="vit_7_4_32", attention="softmax", gelu="tanh")
 
+TOY = CIFAR.model_copy(update={"overrides": {"layers": 1, "dim": 16, "patch": 16}})
+
 CELLS = [
+    Cell(experiment="links", name="toy-softmax", model=TOY, network="loopback", repeats=2, timeout_s=300),
     Cell(experiment="links", name="cifar-softmax", model=CIFAR, network="wan", repeats=3, scale="reduced"),
     Cell(experiment="links", name="cifar-softmax", model=CIFAR, network="lan", repeats=5, scale="reduced"),
     Cell(experiment="links", name="cifar-softmax", model=CIFAR, network="loopback", repeats=5, scale="reduced"),

@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Any
 
 from mpcvit_harness.cells import Cell
-from mpcvit_harness.paper import CIFAR10, cells
+from mpcvit_harness.paper import CIFAR10, TOY, cells, smoke
 from spu_bench import Network, Options, RunRecord
 
 WAN = Network.load("wan")
@@ -27,7 +27,6 @@ def link(name: str, **changed: Any) -> Network:
     return WAN.model_copy(update={"name": name, "source": "wan with one thing changed", **changed})
 
 
-SCALE = CIFAR10.model("scale")
 ASSUMPTIONS: dict[str, dict[str, Any]] = {
     "as_found": {},
     "gelu-exact": {"model": {"gelu": "exact"}},
@@ -61,7 +60,11 @@ def _cells(attention: str, names: tuple[str, ...]) -> list[Cell]:
     return made
 
 
-CELLS = _cells("scale", tuple(ASSUMPTIONS)) + _cells("softmax", FOR_SOFTMAX)
+CELLS = [
+    *smoke("paper_assumptions", {"scale-chunk-32MiB": TOY.model("scale")}, **ASSUMPTIONS["chunk-32MiB"]),
+    *_cells("scale", tuple(ASSUMPTIONS)),
+    *_cells("softmax", FOR_SOFTMAX),
+]
 
 
 def test_logits_are_those_of_plaintext(cell: Cell, record: RunRecord) -> None:

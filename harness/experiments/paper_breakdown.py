@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from mpcvit_harness.cells import Cell
 from mpcvit_harness.formulas import operation_name
-from mpcvit_harness.paper import CIFAR10, cells
+from mpcvit_harness.paper import CIFAR10, TOY, cells, smoke
 from spu_bench import RunRecord
 
 ONE_BLOCK = {"overrides": {"layers": 1}}
@@ -29,6 +29,7 @@ BLOCKS = {
 }
 
 CELLS = [
+    *smoke("paper_breakdown", {"softmax": TOY.model("softmax")}),
     *cells("paper_breakdown", BLOCKS, timeout_s=900),
     *cells(
         "paper_breakdown",

@@ -13,25 +13,28 @@ link: 15 minutes for CIFAR, 5 for Tiny.
 from __future__ import annotations
 
 from mpcvit_harness.cells import Cell
-from mpcvit_harness.paper import CIFAR10, RUNTIME, TINY
+from mpcvit_harness.paper import CIFAR10, RUNTIME, TINY, TOY, smoke
 from spu_bench import RunRecord
 
 CELLS = [
-    Cell(
-        experiment="paper_truncation",
-        name=f"{data.name}-{attention}",
-        model=data.model(attention),
-        runtime=RUNTIME,
-        warmup=0,
-        repeats=repeats,
-        timeout_s=3600,
-        scale="paper",
-    )
-    for data, attention, repeats in (
-        (CIFAR10, "scale", 150),
-        (CIFAR10, "softmax", 50),
-        (TINY, "scale", 20),
-    )
+    *smoke("paper_truncation", {"scale": TOY.model("scale")}),
+    *(
+        Cell(
+            experiment="paper_truncation",
+            name=f"{data.name}-{attention}",
+            model=data.model(attention),
+            runtime=RUNTIME,
+            warmup=0,
+            repeats=repeats,
+            timeout_s=3600,
+            scale="paper",
+        )
+        for data, attention, repeats in (
+            (CIFAR10, "scale", 300),
+            (CIFAR10, "softmax", 100),
+            (TINY, "scale", 20),
+        )
+    ),
 ]
 
 

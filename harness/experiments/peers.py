@@ -48,7 +48,19 @@ def model(attention: str, **export: Any) -> ModelSpec:
 
 TRAINED = ModelSpec(config="vit_4_4_28", weights="checkpoint:vit_4_4_28", gelu="tanh")
 
+TOY = {"layers": 1, "dim": 16, "patch": 16}
+
 CELLS = [
+    *(
+        Cell(
+            experiment="peers",
+            name=f"{system}-toy",
+            model=model("softmax", **SYSTEMS[system][0], overrides=TOY),
+            timeout_s=300,
+            **SYSTEMS[system][1],
+        )
+        for system in ("crypten-accurate", "plain", "tuned")
+    ),
     *(
         Cell(
             experiment="peers",

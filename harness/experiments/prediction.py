@@ -43,20 +43,25 @@ NETWORKS = (
     Network(name="country", rate_mbit=100.0, rtt_ms=30.0, burst_bytes=100_000, source=SOURCE),
 )
 
+TOY = SMALL.model_copy(update={"overrides": {"layers": 1, "heads": 2, "dim": 8, "patch": 14}})
+
 CELLS = [
-    Cell(
-        experiment="prediction",
-        name=name,
-        model=MODELS[name],
-        protocol=protocol,
-        network=network,
-        repeats=2,
-        scale="reduced",
-        timeout_s=900,
-    )
-    for protocol, names in MODELS_OF.items()
-    for name in names
-    for network in NETWORKS
+    Cell(experiment="prediction", name="toy-softmax", model=TOY, timeout_s=300),
+    *(
+        Cell(
+            experiment="prediction",
+            name=name,
+            model=MODELS[name],
+            protocol=protocol,
+            network=network,
+            repeats=2,
+            scale="reduced",
+            timeout_s=900,
+        )
+        for protocol, names in MODELS_OF.items()
+        for name in names
+        for network in NETWORKS
+    ),
 ]
 
 CALIBRATED = ModelSpec(config="vit_7_4_32", attention="softmax", gelu="tanh")
@@ -64,9 +69,9 @@ CALIBRATED = ModelSpec(config="vit_7_4_32", attention="softmax", gelu="tanh")
 
 @pytest.fixture(scope="module")
 def calibration(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """This machine's calibration, with what waking up costs, measured by the executor of the cells."""
+    """This machine's calibration, with what waking up over a link costs, measured by the executor of the cells."""
     path = _store(pytestconfig).root / _store(pytestconfig).machine / "calibration.json"
-    if load(path).wake_s is None:
+    if load(path).wake_s is None and pytestconfig.getoption("--executor") != "loopback":
         cell = Cell(experiment="prediction", name="calibrated", model=CALIBRATED)
         program = prepare(cell, tmp_path_factory.mktemp("calibrated"), Path("unused")).program
         calibrate(program, "semi2k", path, executor=pytestconfig.getoption("--executor"))
@@ -76,15 +81,16 @@ def calibration(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFa
 def test_prediction(
     cell: Cell, record: RunRecord, calibration: Path, pytestconfig: pytest.Config, tmp_path: Path
 ) -> None:
-    """The prediction is within 12 % of what was measured; the record keeps it."""
+    """The prediction is within 12 % of what was measured over a link, its bytes are those sent; the record keeps it."""
     assert record.statistics is not None
     program = prepare(cell, tmp_path, Path("unused")).program
     found = predict(program, cell.protocol, cell.network, options=cell.options, calibration=calibration)
     record.prediction = found.model_dump(mode="json")
     _store(pytestconfig).save(cell, record)
+    assert found.sent_bytes == pytest.approx(record.sent_bytes, rel=0.01)
     error = found.seconds / record.statistics.median - 1
     print(f"{cell.id}: predicted {found.seconds:.2f} s, measured {record.statistics.median:.2f} s, {error:+.1%}")
-    assert abs(error) <= 0.12
+    assert abs(error) <= 0.12 or cell.network == "loopback"
 
 
 def _store(config: pytest.Config) -> Store:

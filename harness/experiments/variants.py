@@ -1,9 +1,9 @@
 """What each attention variant costs: one row per variant, the same model around it.
 
 The paper's attention table (accuracy and latency of Softmax, ReLU-Softmax, Scale, 2Quad, Sparsemax, XNorm, ...) could
-not be read; this is its latency side, on the small `vit_4_4_28` (50 tokens): random weights, tanh GeLU, batched heads,
-SEMI2K on SPU 0.9.5. A mix has two of four heads in every layer on its first kind. Fewer heads: ReLU-Softmax with two
-heads of 16.
+not be read; this is its latency side (`accuracy_variants` is the other), on the small `vit_4_4_28` (50 tokens): random
+weights, tanh GeLU, batched heads, SEMI2K on SPU 0.9.5. A mix has two of four heads in every layer on its first kind.
+Fewer heads: ReLU-Softmax with two heads of 16.
 
 Expected: ScaleAttn cheapest of those with scores, Softmax and Sparsemax dearest. About 15 minutes.
     pytest harness/experiments/variants.py --executor netns --scale reduced --results results
@@ -33,10 +33,24 @@ FEWER_HEADS = ModelSpec(
 )
 MODELS = {**{name: model(name) for name in VARIANTS}, "relu_softmax-2-heads": FEWER_HEADS}
 
+TOY = {"layers": 1, "dim": 16, "patch": 14}
+
 CELLS = [
-    Cell(experiment="variants", name=name, model=spec, network=network, warmup=0, scale="reduced", timeout_s=900)
-    for name, spec in MODELS.items()
-    for network in ("wan", "lan")
+    *(
+        Cell(
+            experiment="variants",
+            name=f"toy-{name}",
+            model=model(name).model_copy(update={"overrides": TOY}),
+            warmup=0,
+            timeout_s=300,
+        )
+        for name in ("relu_softmax", "two_quad")
+    ),
+    *(
+        Cell(experiment="variants", name=name, model=spec, network=network, warmup=0, scale="reduced", timeout_s=900)
+        for name, spec in MODELS.items()
+        for network in ("wan", "lan")
+    ),
 ]
 
 

@@ -23,7 +23,7 @@ def some() -> RunRecord:
 
 def measured(record: RunRecord, name: str, seconds: float, machine: str = "here") -> Measured:
     """A record of the cell `name` that took so long."""
-    cell = Cell(experiment="peers", name=name, model=ModelSpec(config="vit_7_4_32"), network="wan")
+    cell = Cell(experiment="peers", name=name, model=ModelSpec(config="vit_7_4_32"), network="wan", scale="paper")
     timed = record.model_copy(update={"statistics": summarize([seconds]), "trust": "none"})
     return Measured(cell, timed, Path("results") / machine / "peers" / f"{name}.json")
 

@@ -8,13 +8,13 @@ heads run one after another is measured by `harness/experiments/paper_placements
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
 from mpcvit_harness.cells import Cell, LinearGelu, ModelSpec
-from vit_models import AttentionPlan, get_config
+from vit_models import AttentionPlan, ViTConfig, get_config
 
 RUNTIME = "0.3.1b0"
 """The paper's SPU."""
@@ -34,17 +34,31 @@ class DataSet:
     classes: int
     fewer_heads: tuple[int, ...]
     """Heads a layer of the models with fewer heads, in the order in which the paper numbers them: a reading."""
+    overrides: dict[str, Any] = field(default_factory=dict)
+    """Fields of the architecture that are replaced."""
+
+    @property
+    def shape(self) -> ViTConfig:
+        """The architecture."""
+        return get_config(self.config, **self.overrides)
 
     @property
     def grid(self) -> tuple[int, int]:
         """Layers, and heads a layer."""
-        config = get_config(self.config)
-        return config.layers, config.heads
+        return self.shape.layers, self.shape.heads
 
-    def model(self, attention: str, gelu: str = "tanh", **more: Any) -> ModelSpec:
+    def model(
+        self, attention: str, gelu: str = "tanh", overrides: dict[str, Any] | None = None, **more: Any
+    ) -> ModelSpec:
         """The data set's model with `attention`."""
         return ModelSpec(
-            config=self.config, num_classes=self.classes, attention=attention, kernels="paper", gelu=gelu, **more
+            config=self.config,
+            num_classes=self.classes,
+            overrides={**self.overrides, **(overrides or {})},
+            attention=attention,
+            kernels="paper",
+            gelu=gelu,
+            **more,
         )
 
     def mpcvit(self, mu: float, **more: Any) -> ModelSpec:
@@ -56,8 +70,8 @@ class DataSet:
 
         The published plans are lost; one paper that quotes them says 75 %. Which tokens stay changes no cost.
         """
-        layers = get_config(self.config).layers
-        units = get_config(self.config).tokens if level == "token" else 1
+        layers = self.shape.layers
+        units = self.shape.tokens if level == "token" else 1
         rows = spread(layers, units, round(share * layers * units))
         keep = tuple("".join(map(str, row)) for row in rows)
         return self.mpcvit(mu, linear_gelu=LinearGelu(keep=keep, fuse=fuse))
@@ -66,6 +80,8 @@ class DataSet:
 CIFAR10 = DataSet("cifar10", "vit_7_4_32", 10, (1, 2, 3))
 CIFAR100 = DataSet("cifar100", "vit_7_4_32", 100, (1, 2, 3))
 TINY = DataSet("tiny_imagenet", "vit_9_12_64", 200, (1, 3, 6, 8))
+TOY = DataSet("toy", "vit_7_4_32", 10, (1, 2, 3), {"layers": 1, "dim": 16, "patch": 16})
+"""No data set: one layer, five tokens, for cells that show that an experiment runs."""
 
 
 def kept(layers: int, heads: int, mu: float) -> int:
@@ -115,7 +131,7 @@ def baselines(data: DataSet) -> dict[str, ModelSpec]:
       to Softmax, and 20 of 28 (76 of 108) heads are what a budget of .7 keeps.
     - Fewer heads: the removed heads' slices of qkv and proj do not exist; as many a layer as `DataSet.fewer_heads`.
     """
-    width = get_config(data.config).width
+    width = data.shape.width
     return {
         "baseline-mpcformer": data.model("two_quad", gelu="quad"),
         "baseline-thex": data.model("the_x", gelu="relu"),
@@ -162,3 +178,9 @@ def cells(
         Cell(experiment=experiment, name=name, model=model, repeats=repeats(name), **settings)
         for name, model in models.items()
     ]
+
+
+def smoke(experiment: str, models: dict[str, ModelSpec], **more: Any) -> list[Cell]:
+    """A cell a model that runs in seconds on one host: one inference of a toy over the loopback device."""
+    settings: dict[str, Any] = {"network": "loopback", "scale": "smoke", "timeout_s": 300, **more}
+    return cells(experiment, {f"toy-{name}": model for name, model in models.items()}, lambda name: 1, **settings)

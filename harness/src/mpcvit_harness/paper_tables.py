@@ -14,8 +14,8 @@ WRONG = 1.0
 
 
 def by_name(measured: Iterable[Measured], experiment: str) -> dict[str, Measured]:
-    """The records of one experiment by their cells' names."""
-    return {m.cell.name: m for m in measured if m.cell.experiment == experiment}
+    """The records of one experiment by their cells' names, without toys."""
+    return {m.cell.name: m for m in measured if m.cell.experiment == experiment and m.cell.scale == "paper"}
 
 
 def median(m: Measured) -> float:

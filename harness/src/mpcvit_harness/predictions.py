@@ -27,10 +27,11 @@ class Point:
 
 
 def points(measured: Iterable[Measured]) -> list[Point]:
-    """Every record that keeps a prediction: the data of the scatter."""
+    """Every record over a link that keeps a prediction: the data of the scatter."""
     found = []
     for m in measured:
-        if m.record.prediction is not None and m.record.statistics is not None:
+        shaped = m.record.request.network.is_shaped
+        if shaped and m.record.prediction is not None and m.record.statistics is not None:
             found.append(Point(m, Prediction.model_validate(m.record.prediction), m.record.statistics.median))
     return found
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mpcvit_harness import cli
 from mpcvit_harness.cells import Cell, ModelSpec
 from mpcvit_harness.costs import cost_table
 from mpcvit_harness.models import prepare
@@ -34,6 +35,22 @@ def test_a_plan_costs_what_its_layers_cost(tmp_path: Path) -> None:
     first, second = table["layers"]
     assert second[0] < first[1] and found.seconds > table["rest"]
     assert found.seconds == pytest.approx(table["rest"] + first[1] + second[0])
+
+
+def test_the_architecture_can_be_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the reduced model of the search is: numbers by the names of fields, and nothing else."""
+    asked: list[ModelSpec] = []
+    monkeypatch.setattr(cli, "cost_table", lambda model, *rest, **more: asked.append(model) or {})
+    command = ["costs", "--config", "vit_4_4_28", "--out", str(tmp_path / "costs.json")]
+    cli.app([*command, "--override", "patch=7", "--override", "mlp_ratio=1.5"], standalone_mode=False)
+    assert asked[0].overrides == {"patch": 7, "mlp_ratio": 1.5} and (tmp_path / "costs.json").exists()
+    monkeypatch.undo()
+    for wrong, complaint in (("patch=small", "not NAME=NUMBER"), ("depth=5", "unknown config fields ['depth']")):
+        with pytest.raises(SystemExit) as caught:
+            cli.app([*command, "--override", wrong])
+        assert caught.value.code == 2 and complaint in capsys.readouterr().err
 
 
 def _price_by_turns(path: Path) -> None:

@@ -14,7 +14,7 @@ from mpcvit_harness.cells import ModelSpec
 from mpcvit_harness.claims import CLAIMS, ClaimsError, load
 from mpcvit_harness.compare import compare, table
 from mpcvit_harness.costs import cost_table
-from mpcvit_harness.measured import counted
+from mpcvit_harness.measured import counted, trained
 from mpcvit_harness.pages import stale, write
 from mpcvit_harness.report import build
 from mpcvit_harness.verdicts import evaluate
@@ -64,7 +64,7 @@ def claims_command(
     if group and group not in loaded.groups:
         print(f"error: there is no group {group!r}. Fix: use one of {', '.join(loaded.groups)}", file=sys.stderr)
         raise typer.Exit(2)
-    evaluations = evaluate(loaded, counted(results.parent, results))
+    evaluations = evaluate(loaded, counted(results.parent, results), trained(results.parent, results))
     for name, title in loaded.groups.items():
         if group in ("", name):
             print(f"{title} ({name})\n\n{claims_tables.of_group(name, evaluations, Path('claims'))}")
@@ -107,6 +107,9 @@ def costs_command(
     kernels: Annotated[str, typer.Option(help="The kernel set.")] = "plain",
     gelu: Annotated[str, typer.Option(help="The form of GeLU.")] = "tanh",
     num_classes: Annotated[int, typer.Option(help="Classes of the model.")] = 10,
+    override: Annotated[
+        list[str] | None, typer.Option(help="A field of the architecture replaced, as patch=7 (may be repeated).")
+    ] = None,
     protocol: Annotated[str, typer.Option(help="semi2k or cheetah.")] = "semi2k",
     network: Annotated[str, typer.Option(help="loopback, lan, wan, or a TOML file.")] = "wan",
     calibration: Annotated[Path | None, typer.Option(help="The calibration (default: the user's own).")] = None,
@@ -114,12 +117,35 @@ def costs_command(
 ) -> None:
     """Predict every plan of a mix: write the cost table that `mpc-search` takes, without running a plan.
 
-    Example: mpcvit-report costs --config vit_7_4_32 --network wan --out costs.json
+    Example: mpcvit-report costs --config vit_4_4_28 --override patch=7 --network wan --out costs.json
     """
-    model = ModelSpec(config=config, attention=attention, kernels=kernels, gelu=gelu, num_classes=num_classes)
-    costs = cost_table(model, protocol, network, calibration=calibration)
+    try:
+        model = ModelSpec(
+            config=config,
+            attention=attention,
+            kernels=kernels,
+            gelu=gelu,
+            num_classes=num_classes,
+            overrides=_numbers(override or []),
+        )
+        costs = cost_table(model, protocol, network, calibration=calibration)
+    except ValueError as error:
+        print(f"error: {error}. Fix: see mpcvit-report costs --help", file=sys.stderr)
+        raise typer.Exit(2) from None
     write_whole(out, json.dumps(costs, indent=1) + "\n")
     print(f"The cost table is {out}")
+
+
+def _numbers(settings: list[str]) -> dict[str, int | float]:
+    """{name: number} of "patch=7" and the like."""
+    found: dict[str, int | float] = {}
+    for setting in settings:
+        name, _, value = setting.partition("=")
+        try:
+            found[name] = int(value) if value.isdecimal() else float(value)
+        except ValueError:
+            raise ValueError(f"--override {setting} is not NAME=NUMBER") from None
+    return found
 
 
 @app.command("compare")

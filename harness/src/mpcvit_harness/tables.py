@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -57,7 +58,7 @@ def links(measured: list[Measured], page: Path) -> str:
     """The same model over each link and executor, beside the link's floor."""
     rows = []
     for m in measured:
-        if m.cell.experiment != "links":
+        if m.cell.experiment != "links" or m.cell.scale == "smoke":
             continue
         assert m.record.statistics is not None
         floor = floor_s(m.record)
@@ -180,6 +181,16 @@ def compared(measured: Iterable[Measured]) -> list[Peer]:
 
 def peers(measured: list[Measured], page: Path) -> str:
     """The same model on CrypTen and on SPU: a row a model, link and system, beside accurate CrypTen on that machine."""
+    mine = [m for m in measured if m.cell.experiment == "peers" and m.cell.scale == "paper"]
+
+    def key(m: Measured) -> tuple[str, str, str]:
+        return m.cell.name.rpartition("-")[2], m.cell.network_name, m.machine
+
+    def median(m: Measured) -> float:
+        assert m.record.statistics is not None
+        return m.record.statistics.median
+
+    accurate = {key(m): median(m) for m in mine if m.cell.name.startswith("crypten-accurate-")}
     rows = [
         (
             peer.model,
@@ -200,12 +211,43 @@ def peers(measured: list[Measured], page: Path) -> str:
     return markdown((*head, *more), rows)
 
 
+OVERHEAD_S = {"netns": 3.0, "docker": 8.0}
+"""What the harness may take around a cell's parties, by executor."""
+
+
+def overhead(measured: list[Measured], page: Path) -> str:
+    """Seconds that the harness took around the parties of a cell, by executor, beside what they may be."""
+    by_executor: dict[str, list[Measured]] = {}
+    for m in measured:
+        if m.record.overhead_s is not None:
+            by_executor.setdefault(str(m.record.executor.get("executor", "")), []).append(m)
+    rows = []
+    for name, cells in sorted(by_executor.items()):
+        longest = max(cells, key=lambda m: m.record.overhead_s or 0.0)
+        seconds = [m.record.overhead_s or 0.0 for m in cells]
+        limit = OVERHEAD_S.get(name)
+        rows.append(
+            (
+                name,
+                str(len(cells)),
+                f"{statistics.median(seconds):.1f}",
+                f"{max(seconds):.1f}",
+                f"{limit:g}" if limit else "",
+                str(sum(s <= limit for s in seconds)) if limit else "",
+                longest.link(page, "longest"),
+            )
+        )
+    head = ("executor", "cells", "overhead s: median", "largest", "at most", "cells within it", "")
+    return markdown(head, rows)
+
+
 TABLES: dict[str, Callable[[list[Measured], Path], str]] = {
     "first_inferences": first_inferences,
     "links": links,
     "shaper_cost": shaper_cost,
     "variants": variants,
     "peers": peers,
+    "overhead": overhead,
 }
 
 

@@ -14,6 +14,7 @@ from .fusion import fuse_params
 from .kernels import KernelSet, get_kernels
 from .kernels.tuned import Calibration
 from .model import apply
+from .opened import opened_once
 from .params import flatten, unflatten
 from .plan import AttentionPlan
 from .program import Argument, Program
@@ -34,6 +35,7 @@ def export_program(
     fuse: bool | str = False,
     calibration: Calibration | None = None,
     weights: str = "server",
+    open_weights_once: bool = False,
     name: str | None = None,
 ) -> Program:
     """A Program that computes `apply(cfg, params, images, ...)` for `batch` images.
@@ -70,8 +72,9 @@ def export_program(
     used = _used(forward, flat, sample)
     names = [n for n in flat if n in used]
 
-    def program(*arguments: AnyArray) -> Array:
-        return forward(dict(zip(names, arguments[:-1])), arguments[-1])
+    def program(*arguments: Any) -> Array:
+        held = [opened_once(a) if open_weights_once and a.ndim > 1 else a for a in arguments[:-1]]
+        return forward(dict(zip(names, held)), arguments[-1])
 
     values = [flat[n] for n in names] + [sample]
     logits = np.asarray(jax.jit(program)(*values), dtype=np.float32)

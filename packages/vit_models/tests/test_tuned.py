@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import vit_models as vm
-from vit_models.kernels.tuned import fits, functions
+from vit_models.kernels.tuned import PARTS, fits, functions
 
 ULP = 2.0**-18
 PLANS = {
@@ -74,7 +74,7 @@ def test_normalise_over_all_its_octaves(octaves, x64):
     assert np.asarray(beyond).min() > 0
 
 
-@pytest.mark.parametrize(("ratio", "levels"), [(4, 3), (16, 4), (72, 5), (190, 6)])
+@pytest.mark.parametrize(("ratio", "levels"), [(3, 2), (4, 3), (16, 4), (72, 5), (190, 6)])
 def test_inverse_square_root_over_its_range(ratio, levels, x64):
     lo, hi = 0.3, 0.3 * ratio
     width = fits.capacity_width(lo, hi)
@@ -120,6 +120,28 @@ def test_program_gives_the_logits_of_the_model(name, batch, model):
     np.testing.assert_allclose(program.outputs[0][1], logits, rtol=0, atol=2e-2)
     assert {a.holder for a in program.arguments} == {"server", "client"}
     assert program.made_by["calibration"] == calibration.fingerprint
+
+
+@pytest.mark.parametrize("without", PARTS)
+def test_every_part_can_be_left_out(without, model):
+    spec, images, calibration = model("softmax")
+    whole, left = (
+        vm.export_program(**spec, kernels="tuned", calibration=calibration, images=images[:1], without=part)
+        for part in (None, without)
+    )
+    assert left.module != whole.module and left.made_by["without"] == without
+    np.testing.assert_allclose(left.outputs[0][1], whole.outputs[0][1], rtol=0, atol=2e-2)
+
+
+def test_weights_public_or_opened_once_give_the_same_logits(model):
+    spec, images, calibration = model("softmax")
+    made = {"kernels": "tuned", "calibration": calibration, "images": images[:1]}
+    whole = vm.export_program(**spec, **made)
+    public = vm.export_program(**spec, **made, weights="public")
+    once = vm.export_program(**spec, **made, open_weights_once=True)
+    assert b"make_cached_var" in once.module and b"make_cached_var" not in whole.module
+    for other in (public, once):
+        np.testing.assert_allclose(other.outputs[0][1], whole.outputs[0][1], rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("gelu", ["erf", "tanh", "relu"])
@@ -169,6 +191,12 @@ def test_what_does_not_fit_is_one_clear_error(model, tiny, lively, images_for):
     for other in others:
         with pytest.raises(ValueError, match="another model"):
             vm.export_program(**other, kernels="tuned", calibration=calibration)
+    with pytest.raises(ValueError, match="no part 'everything'"):
+        vm.export_program(**spec, kernels="tuned", calibration=calibration, without="everything")
+    with pytest.raises(ValueError, match="no part 'gelu' to leave out; use kernels='tuned'"):
+        vm.export_program(**spec, without="gelu")
+    with pytest.raises(ValueError, match="never opened"):
+        vm.export_program(**spec, weights="public", open_weights_once=True)
     with pytest.raises(ValueError, match="know gelu exact"):
         vm.export_program(**spec, kernels="tuned", calibration=calibration, gelu="quad")
     with pytest.raises(ValueError, match="exist only in an exported Program"):

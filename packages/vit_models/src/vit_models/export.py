@@ -36,6 +36,7 @@ def export_program(
     calibration: Calibration | None = None,
     weights: str = "server",
     open_weights_once: bool = False,
+    without: str | None = None,
     name: str | None = None,
 ) -> Program:
     """A Program that computes `apply(cfg, params, images, ...)` for `batch` images.
@@ -43,11 +44,15 @@ def export_program(
     `images` (batch, height, width, channels) are the client's sample; left out, a fixed random one is drawn.
     `labels` (batch) are kept in the manifest. `kernels` is a kernel set (paper, plain, ...), `gelu` replaces its
     activation. `fuse` is as for `fuse_params`. `calibration` is what `calibrate` made for just this model, which kernels
-    "tuned" need. `weights` says who holds the parameters, "server" or "public".
+    "tuned" need. `weights` says who holds the parameters, "server" or "public". With `open_weights_once` the runtime is
+    asked to open them, masked, in a session's first inference only: never set them twice in one SPU runtime then.
+    `without` leaves out one part of kernels "tuned", for ablations (`kernels.tuned.PARTS`).
     Arrays that the computation never reads are left out. Everything is float32. Raises ValueError on what does not fit.
     """
     if weights not in ("server", "public"):
         raise ValueError(f"weights must be 'server' or 'public', got {weights!r}")
+    if open_weights_once and weights == "public":
+        raise ValueError("public weights are never opened; leave open_weights_once out")
     ks = get_kernels(kernels)
     sample = _sample(cfg, batch) if images is None else np.asarray(images, dtype=np.float32)
     if sample.shape[0] != batch:
@@ -60,8 +65,14 @@ def export_program(
         params = fuse_params(cfg, params, plan, gelu=gelu, scope=fuse)
     forward: Callable[[dict[str, Any], AnyArray], Array]
     if ks.tailor is not None:
-        flat, forward = ks.tailor(cfg, params, plan, attention, gelu or ks.gelu, calibration)
+        flat, forward = ks.tailor(
+            cfg, params, plan, attention, gelu or ks.gelu, calibration, weights == "server", without
+        )
     else:
+        if without is not None:
+            raise ValueError(
+                f"kernels {ks.name!r} have no part {without!r} to leave out; use kernels='tuned'"
+            )
         if calibration is not None:
             raise ValueError(f"kernels {ks.name!r} take no calibration; leave it out, or use kernels='tuned'")
         flat = {n: np.asarray(v, dtype=np.float32) for n, v in flatten(params).items()}
@@ -98,6 +109,9 @@ def export_program(
             "config": cfg.to_dict(),
             "plan": None if plan is None else plan.to_dict(),
             "labels": None if labels is None else [int(v) for v in labels],
+            # only where asked for: it counts for the fingerprint
+            **({"open_weights_once": True} if open_weights_once else {}),
+            **({} if without is None else {"without": without}),
         },
     )
 

@@ -12,9 +12,11 @@ from .types import Array
 
 # What SPU calls it: under SEMI2K the mask of an operand and its opened difference stay until they are dropped.
 _CALL = "spu.make_cached_var"
-_primitive = Primitive("opened_once")
+# Any: these parts of JAX have no complete types.
+_shaped: Any = ShapedArray
+_primitive: Any = Primitive("opened_once")
 _primitive.def_impl(lambda x: x)
-_primitive.def_abstract_eval(lambda x: ShapedArray(x.shape, x.dtype))
+_primitive.def_abstract_eval(lambda x: _shaped(x.shape, x.dtype))
 
 
 def opened_once(x: Array) -> Array:

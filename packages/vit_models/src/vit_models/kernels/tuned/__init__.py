@@ -9,11 +9,14 @@ from ...config import ViTConfig
 from ...plan import AttentionPlan
 from ...types import AnyArray, Array, NpArray, Params
 from .. import KernelSet
+from .ablation import PASSES
 from .calibration import GELUS, Calibration, calibrate, head_kinds
 from .folding import fold
-from .forward import forward
 
-__all__ = ["KERNELS", "Calibration", "calibrate"]
+PARTS = tuple(name for name in PASSES if name is not None)
+"""What can be switched off alone (`export_program(without=...)`)."""
+
+__all__ = ["KERNELS", "PARTS", "Calibration", "calibrate"]
 
 
 def tailor(
@@ -23,11 +26,13 @@ def tailor(
     attention: str | None,
     gelu: str,
     calibration: Calibration | None,
+    secret: bool = True,
+    without: str | None = None,
 ) -> tuple[dict[str, NpArray], Callable[[dict[str, Any], AnyArray], Array]]:
     """Folded weights by name, and the function of (weights, images) that gives the logits.
 
-    Raises ValueError without a calibration, with one that was made for another model, and on what the tuned kernels do
-    not compute.
+    `secret` says whether the weights will be, `without` names a part to leave out (one of PARTS). Raises ValueError
+    without a calibration, with one that was made for another model, and on what the tuned kernels do not compute.
     """
     if calibration is None:
         raise ValueError(
@@ -37,10 +42,14 @@ def tailor(
         raise ValueError(
             f"tuned kernels know gelu {', '.join(GELUS)}, not {gelu!r}; use kernels='plain' for it"
         )
+    if without not in PASSES:
+        raise ValueError(f"tuned kernels have no part {without!r} to leave out; known are {', '.join(PARTS)}")
     kinds = head_kinds(cfg, plan, attention)
     calibration.check(cfg, params, plan, attention)
     folded = fold(cfg, params, kinds, calibration, gelu)
-    return folded.arrays, lambda weights, images: forward(cfg, weights, images, kinds, folded.norms, gelu)
+    return folded.arrays, lambda weights, images: PASSES[without](
+        cfg, weights, kinds, folded.norms, gelu, secret
+    )(images)
 
 
 def _unavailable(*_: Any) -> NoReturn:

@@ -29,8 +29,8 @@ from .fits import (
 from .functions import RELU_OCTAVES, SOFTMAX_OCTAVES
 
 EPS = 1e-5
-LEVELS = (3, 7)
-"""Fewest and most multiplications in a row for 1 / sqrt: degree 8 to 128."""
+LEVELS = (2, 7)
+"""Fewest and most multiplications in a row for 1 / sqrt: degree 4 to 128."""
 
 SCORE_MARGIN = 8.0
 """Row sums may exceed the calibrated ones by this factor at least."""

@@ -27,21 +27,6 @@ from .functions import (
 MARK = 2**12
 
 
-def forward(
-    cfg: ViTConfig,
-    params: Mapping[str, Any],
-    images: Float[Array, "b height width channels"],
-    kinds: list[list[str]],
-    norms: Mapping[str, Norm],
-    gelu: str,
-) -> Float[Array, "b classes"]:
-    """Logits. Each value that leaves the range its kernel was built for lowers all logits of its image by 4096."""
-    one = _Pass(cfg, params, kinds, norms, gelu, alone=images.shape[0] == 1)
-    if one.alone:
-        return one.logits(images[0])[None]
-    return jax.vmap(one.logits)(images)
-
-
 def doubled(x: Array, times: int) -> Array:
     """x times a whole number by additions: a product would be truncated."""
     total, power = None, x
@@ -53,8 +38,17 @@ def doubled(x: Array, times: int) -> Array:
     return total
 
 
-class _Pass:
-    """One image through the model; `checks` gathers what must not be positive until the next comparison takes it along."""
+class Pass:
+    """Images through the model, one of them alone or several side by side.
+
+    `secret` says whether the weights are: products with public ones need no partner, and take none along. `checks`
+    gathers what must not be positive until the next comparison takes it along. What `ablation` replaces are methods.
+    """
+
+    joint_squares = True
+    exponential = staticmethod(exponential)
+    normalise = staticmethod(normalise)
+    gelu_with = staticmethod(gelu_with)
 
     def __init__(
         self,
@@ -63,13 +57,21 @@ class _Pass:
         kinds: list[list[str]],
         norms: Mapping[str, Norm],
         gelu: str,
-        alone: bool,
+        secret: bool,
     ) -> None:
         self.cfg, self.p, self.kinds = cfg, params, kinds
-        self.norms, self.gelu, self.alone = norms, gelu, alone
+        self.norms, self.gelu, self.secret = norms, gelu, secret
+        self.alone = True
         self.checks: list[Array] = []
 
-    def logits(self, image: Float[Array, "height width channels"]) -> Float[Array, " classes"]:
+    def __call__(self, images: Float[Array, "b height width channels"]) -> Float[Array, "b classes"]:
+        """Logits. Each value that leaves the range its kernel was built for lowers all logits of its image by 4096."""
+        self.alone = images.shape[0] == 1
+        if self.alone:
+            return self._logits(images[0])[None]
+        return jax.vmap(self._logits)(images)
+
+    def _logits(self, image: Float[Array, "height width channels"]) -> Float[Array, " classes"]:
         cfg, p = self.cfg, self.p
         strays = jnp.zeros((), image.dtype)
         d = self._embedded(image)
@@ -98,7 +100,7 @@ class _Pass:
         """LayerNorm of d (already centred) times kernel, both to be multiplied by what 1 / sqrt gives, once."""
         static, k = self.norms[name], kernel.shape[1]
         eye = jnp.eye(d.shape[0], dtype=bool)
-        if self.alone:
+        if self.alone and self.secret and self.joint_squares:
             # The squares ride in the product with the kernel, as the diagonal of d d^T.
             product = d @ jnp.concatenate([kernel, d.T], axis=1)
             squares = jnp.sum(jnp.where(eye, product[:, k:], 0.0), axis=1, keepdims=True)
@@ -135,9 +137,9 @@ class _Pass:
             return a
         if kind == "softmax":
             shift = self.p[f"blocks.{layer}.score_shift"][:, None, None]
-            weights, beyond = normalise(exponential(a + shift), SOFTMAX_OCTAVES)
+            weights, beyond = self.normalise(self.exponential(a + shift), SOFTMAX_OCTAVES)
         else:
-            weights, beyond = normalise(jnp.maximum(a, 0.0), RELU_OCTAVES)
+            weights, beyond = self.normalise(jnp.maximum(a, 0.0), RELU_OCTAVES)
         self.checks.append(beyond)
         return weights
 
@@ -148,4 +150,4 @@ class _Pass:
             (positive,), count = positive_parts([h], checks)
             return positive, count
         form, _ = gelu_gap("tanh" if self.gelu == "tanh" else "exact")
-        return gelu_with(h, form, checks)
+        return self.gelu_with(h, form, checks)

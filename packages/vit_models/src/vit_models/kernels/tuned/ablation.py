@@ -1,0 +1,75 @@
+"""The tuned forward pass with one of its parts switched off: what each buys is the difference."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from ...types import Array
+from .fits import EXP_TOP, Quartic, exp_root
+from .forward import Pass
+from .functions import positive_parts
+
+
+class _WithoutGelu(Pass):
+    """The runtime's own erf in place of the quartic."""
+
+    @staticmethod
+    def gelu_with(
+        x: Float[Array, "*s"], form: Quartic, checks: list[Array]
+    ) -> tuple[Float[Array, "*s"], Float[Array, ""]]:
+        _, count = positive_parts([], checks)
+        h = x * (1.0 / form.slope)
+        return 0.5 * form.slope * h * (1.0 + jax.lax.erf(h * 0.5**0.5)), count
+
+
+class _WithoutExponential(Pass):
+    """The runtime's own exponential in place of a quartic squared four times."""
+
+    @staticmethod
+    def exponential(u: Float[Array, "*s"]) -> Float[Array, "*s"]:
+        form, _ = exp_root()
+        return jnp.exp((u + form.shift) * (16.0 / form.slope)) * EXP_TOP
+
+
+class _WithoutOctaves(Pass):
+    """One division a row in place of octaves and a quartic."""
+
+    @staticmethod
+    def normalise(
+        x: Float[Array, "*s n"], octaves: tuple[int, int]
+    ) -> tuple[Float[Array, "*s n"], Float[Array, "*s 1"]]:
+        total = jnp.sum(x, axis=-1, keepdims=True)
+        return x * (1.0 / total), total - 2.0**25
+
+
+class _WithoutJointHeads(Pass):
+    """Head after head in place of one product of all heads."""
+
+    def _attended(self, qkv: Float[Array, "n qkv"], rows: int, layer: int) -> Float[Array, "r c"]:
+        heads, width, kinds = self.cfg.heads, self.cfg.width, self.kinds[layer]
+        q, k, v = qkv.reshape(-1, 3, heads, width).transpose(1, 2, 0, 3)
+        a = jnp.matmul(q[:, :rows], jnp.swapaxes(k, -1, -2))
+        if len(set(kinds)) == 1:
+            weights = self._weights(kinds[0], a, layer)
+        else:
+            weights = jnp.concatenate([self._weights(n, a[h : h + 1], layer) for h, n in enumerate(kinds)])
+        return jnp.matmul(weights, v).transpose(1, 0, 2).reshape(rows, -1)
+
+
+class _WithoutJointSquares(Pass):
+    """LayerNorm's squares and the product that follows it in two calls in place of one."""
+
+    joint_squares = False
+
+
+PASSES: dict[str | None, type[Pass]] = {
+    None: Pass,
+    "gelu": _WithoutGelu,
+    "exponential": _WithoutExponential,
+    "octaves": _WithoutOctaves,
+    "joint heads": _WithoutJointHeads,
+    "joint squares": _WithoutJointSquares,
+}
+"""The forward pass without the part of that name."""

@@ -8,7 +8,7 @@ import pytest
 from spu import libspu
 
 from spu_bench import Options, SpuBenchError
-from spu_bench.options import PROTOCOLS, compiler_options, runtime_config, set_link_fields, trust_model
+from spu_bench.options import PRESETS, PROTOCOLS, compiler_options, runtime_config, set_link_fields, trust_model
 
 RUNTIME = {
     "protocol": None,  # given by --protocol
@@ -116,6 +116,20 @@ def test_wrong_options_are_named(tmp_path: Path, text: str, complaint: str) -> N
     with pytest.raises(SpuBenchError, match=complaint) as caught:
         Options.load(tmp_path / "options.toml").check()
     assert caught.value.reason == "bad_input"
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_of_their_protocols(name: str) -> None:
+    """A name gives the options, whose every field the runtime knows under each of the preset's protocols."""
+    for protocol in PRESETS[name].protocols:
+        Options.load(name).check(protocol=protocol)
+    assert Options.load(name) == PRESETS[name].options
+
+
+def test_options_that_are_neither_a_preset_nor_a_file() -> None:
+    """The presets get listed."""
+    with pytest.raises(SpuBenchError, match=r"'fast'.*Fix: use one of exact, local-truncation"):
+        Options.load("fast")
 
 
 def test_unknown_protocol() -> None:

@@ -17,7 +17,7 @@ from spu_bench import launch, network_cli, runtime_cli, runtimes
 from spu_bench.cost.cli import calibrate_command, predict_command
 from spu_bench.errors import SpuBenchError
 from spu_bench.executors.loopback import cores_per_party
-from spu_bench.options import Options
+from spu_bench.options import PRESETS, Options
 from spu_bench.party import run_party
 from spu_bench.program import load_program
 from spu_bench.record import RunRecord
@@ -50,7 +50,10 @@ def run_command(
     inputs: Annotated[
         Existing, typer.Option("--input", help="npz of the client's arrays (default: the sample).")
     ] = None,
-    options: Annotated[Existing, typer.Option(help="TOML with the runtime's [runtime], [compiler] and [link].")] = None,
+    options: Annotated[
+        Optional[str],
+        typer.Option(help=f"{', '.join(PRESETS)}, or a TOML file with [runtime], [compiler] and [link]."),
+    ] = None,
     timeout: Annotated[float, typer.Option(help="Limit of the whole run in seconds.")] = 3600.0,
     json: Annotated[Existing, typer.Option(help="Where the record goes, also that of a failed run.")] = None,
     keep_logs: Annotated[Existing, typer.Option(help="Directory for the parties' logs.")] = None,

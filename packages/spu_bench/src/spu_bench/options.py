@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,22 @@ class Options(BaseModel):
     link: dict[str, Any] = Field(default_factory=dict)
 
     @classmethod
-    def load(cls, path: str | Path) -> Options:
-        """Read a TOML file with the tables [runtime], [compiler], [link]; raises SpuBenchError naming the key."""
+    def load(cls, name_or_path: str | Path) -> Options:
+        """Give a preset by its name, or read a TOML file with the tables [runtime], [compiler], [link].
+
+        Raises SpuBenchError naming the key.
+        """
+        if (preset := PRESETS.get(str(name_or_path))) is not None:
+            return preset.options
+        path = Path(name_or_path)
+        if not path.is_file():
+            raise SpuBenchError(
+                f"There are no options {str(name_or_path)!r}: neither a preset nor a file.",
+                f"use one of {', '.join(PRESETS)} or the path of a TOML file.",
+                "bad_input",
+            )
         try:
-            raw = tomllib.loads(Path(path).read_text())
+            raw = tomllib.loads(path.read_text())
         except (OSError, ValueError) as error:
             raise SpuBenchError(f"{path} cannot be read as TOML: {error}.", "correct the file.", "bad_input") from error
         if unknown := sorted(set(raw) - {"runtime", "compiler", "link"}):
@@ -63,6 +76,54 @@ class Options(BaseModel):
         runtime_config(protocol, self)
         compiler_options(self)
         set_link_fields(libspu.link.Desc(), self)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Options under a name: the protocols that they are for, and what they do."""
+
+    options: Options
+    protocols: tuple[str, ...]
+    does: str
+
+
+PRESETS = {
+    "exact": Preset(
+        Options(),
+        ("semi2k", "cheetah"),
+        "SPU's defaults with 18 fraction bits: every truncation is right but for its last bit",
+    ),
+    "local-truncation": Preset(
+        Options(runtime={"trunc_allow_msb_error": True}),
+        ("semi2k",),
+        "each party truncates its own share: no round, and now and then, silently, a value wrong by 2^28",
+    ),
+    "private": Preset(
+        Options(runtime={"experimental_enable_colocated_optimization": True}),
+        ("semi2k", "cheetah"),
+        "weights stay in plaintext with the server, the image with the client, until they meet what is secret",
+    ),
+    "cheetah-lsb": Preset(
+        Options(
+            runtime={
+                "experimental_enable_colocated_optimization": True,
+                "cheetah_2pc_config": {"enable_mul_lsb_error": True},
+            }
+        ),
+        ("cheetah",),
+        "private, and products of single values may err in their last bit",
+    ),
+    "cheetah-softspoken": Preset(
+        Options(
+            runtime={
+                "experimental_enable_colocated_optimization": True,
+                "cheetah_2pc_config": {"enable_mul_lsb_error": True, "ot_kind": "YACL_Softspoken"},
+            }
+        ),
+        ("cheetah",),
+        "cheetah-lsb with oblivious transfers by SoftSpoken in place of Ferret",
+    ),
+}
 
 
 def trust_model(protocol: str, options: Options) -> str:

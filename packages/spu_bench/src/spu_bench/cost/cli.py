@@ -26,7 +26,9 @@ _BUSY = 1.25
 Existing = Optional[Path]
 ProgramPath = Annotated[Path, Argument(help="The Program's directory.")]
 Protocol = Annotated[str, Option(help="semi2k, cheetah or ref2k.")]
-OptionsFile = Annotated[Existing, Option(help="TOML with [runtime], [compiler] and [link] of SPU.")]
+OptionsName = Annotated[
+    Optional[str], Option(help="A preset (as of run), or a TOML file with [runtime], [compiler] and [link] of SPU.")
+]
 CalibrationFile = Annotated[Existing, Option(help="The calibration (default: in the user's cache directory).")]
 
 
@@ -34,7 +36,7 @@ def predict_command(
     program: ProgramPath,
     protocol: Protocol = "semi2k",
     network: Annotated[str, Option(help="loopback, lan, wan, or a TOML file.")] = "wan",
-    options: OptionsFile = None,
+    options: OptionsName = None,
     calibration: CalibrationFile = None,
     measure: Annotated[bool, Option(help="Measure kinds of steps that the calibration does not know.")] = True,
     json: Annotated[Existing, Option(help="Where the prediction goes as JSON.")] = None,
@@ -66,7 +68,7 @@ def calibrate_command(
     wake_ms: Annotated[
         Optional[float], Option(min=0, help="What waking up after a wait costs, where no link can be shaped here.")
     ] = None,
-    options: OptionsFile = None,
+    options: OptionsName = None,
     calibration: CalibrationFile = None,
 ) -> None:
     """Measure what a Program's steps cost on this machine, and what waiting for a link costs beyond its delay.

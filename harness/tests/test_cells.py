@@ -31,6 +31,9 @@ models = st.builds(
     gelu=st.none() | words,
     batch=st.integers(1, 8),
     linear_gelu=st.none() | st.builds(LinearGelu, keep=st.lists(st.text("01", max_size=2), max_size=2)),
+    weights_held=st.sampled_from(["server", "public"]),
+    open_weights_once=st.booleans(),
+    without=st.none() | words,
 )
 cells = st.builds(
     Cell,

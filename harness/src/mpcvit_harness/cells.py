@@ -37,12 +37,17 @@ class LinearGelu(_Value):
     fuse: bool | Literal["all", "layers"] = False
 
 
+_LATER = {"linear_gelu": None, "weights_held": "server", "open_weights_once": False, "without": None}
+"""Fields of ModelSpec that came after the first records, and what leaves them out."""
+
+
 class ModelSpec(_Value):
     """The model of a cell, as `vit_models` names its parts.
 
     `overrides` replaces fields of the named configuration. `weights` is "random:SEED" or "checkpoint:NAME" (a folder
     that `mpc-search` wrote; it then also fixes config, attention, plan and gelu). `heads` is the head-level plan of a
-    mix: 1 for ReLU-Softmax, 0 for Scale, a row a layer. `linear_gelu` makes it an MPCViT+.
+    mix: 1 for ReLU-Softmax, 0 for Scale, a row a layer. `linear_gelu` makes it an MPCViT+. `weights_held` by whom,
+    `open_weights_once` and `without` are as for `vit_models.export_program`.
     """
 
     config: str
@@ -55,6 +60,9 @@ class ModelSpec(_Value):
     gelu: str | None = None
     batch: int = 1
     linear_gelu: LinearGelu | None = None
+    weights_held: Literal["server", "public"] = "server"
+    open_weights_once: bool = False
+    without: str | None = None
 
     @property
     def kind(self) -> str:
@@ -63,9 +71,9 @@ class ModelSpec(_Value):
 
     @model_serializer(mode="wrap")
     def _leave_out_what_came_later(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # a cell without it keeps the fingerprint, and so the record, that it had before the field was there
+        # a cell without them keeps the fingerprint, and so the record, that it had before the fields were there
         values: dict[str, Any] = handler(self)
-        return {name: value for name, value in values.items() if name != "linear_gelu" or value is not None}
+        return {name: value for name, value in values.items() if _LATER.get(name, ...) != value}
 
 
 class ProgramSpec(_Value):

@@ -6,6 +6,7 @@ from typing import Any
 
 from jax.core import ShapedArray
 from jax.extend.core import Primitive
+from jax.extend.mlir.dialects import stablehlo
 from jax.interpreters import batching, mlir
 
 from .types import Array
@@ -14,6 +15,7 @@ from .types import Array
 _CALL = "spu.make_cached_var"
 # Any: these parts of JAX have no complete types.
 _shaped: Any = ShapedArray
+_operation: Any = stablehlo.CustomCallOp
 _primitive: Any = Primitive("opened_once")
 _primitive.def_impl(lambda x: x)
 _primitive.def_abstract_eval(lambda x: _shaped(x.shape, x.dtype))
@@ -28,15 +30,12 @@ def opened_once(x: Array) -> Array:
     return marked
 
 
-def _identity(context: Any, x: Any) -> list[Any]:
-    return [x]
+def _lowered(context: Any, x: Any) -> Any:
+    # `export.lower` lowers for this platform, on which nothing runs; everywhere else it is x itself.
+    if "interpreter" not in context.module_context.platforms:
+        return [x]
+    return _operation([x.type], [x], _CALL, has_side_effect=True).results
 
 
-def _marked(context: Any, x: Any) -> Any:
-    return mlir.custom_call(_CALL, result_types=[x.type], operands=[x], has_side_effect=True).results
-
-
-mlir.register_lowering(_primitive, _identity)
-# `export.lower` lowers for this platform, and nothing runs there.
-mlir.register_lowering(_primitive, _marked, platform="interpreter")
+mlir.register_lowering(_primitive, _lowered)
 batching.primitive_batchers[_primitive] = lambda values, axes: (_primitive.bind(*values), axes[0])

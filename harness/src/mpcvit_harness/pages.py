@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from mpcvit_harness import claims_tables, paper_tables, tables
+from mpcvit_harness import claims_tables, open_tables, paper_tables, tables
 from mpcvit_harness.claims import CLAIMS, Claims, load
 from mpcvit_harness.measured import Measured, counted, trained
 from mpcvit_harness.predictions import predictions
@@ -19,6 +19,7 @@ PAGES = (
     "docs/cost-model.md",
     "docs/models.md",
     "docs/networks.md",
+    "docs/open-division.md",
     "docs/paper-division.md",
     "docs/peers.md",
     "docs/running.md",
@@ -27,7 +28,7 @@ PAGES = (
 
 Table = Callable[[list[Measured], Path], str]
 
-TABLES: dict[str, Table] = {**tables.TABLES, **paper_tables.TABLES, "predictions": predictions}
+TABLES: dict[str, Table] = {**tables.TABLES, **paper_tables.TABLES, **open_tables.TABLES, "predictions": predictions}
 
 _MARKERS = re.compile(r"(<!-- table (?P<name>\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 

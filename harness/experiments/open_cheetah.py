@@ -1,0 +1,42 @@
+"""CHEETAH on all seven layers: tuned kernels beside the plain port, the weights private to the server.
+
+CIFAR's ViT with Softmax and with Scale, random weights, exact GeLU, SPU 0.9.5. CHEETAH has no dealer: products are
+homomorphic, comparisons are oblivious transfers, and seconds are computing more than waiting.
+
+Expected: on loopback at most half of the plain port's seconds. One and a half hours, most of it the plain Softmax.
+    pytest harness/experiments/open_cheetah.py --executor netns --scale paper --results results
+"""
+
+from __future__ import annotations
+
+from mpcvit_harness.cells import Cell
+from mpcvit_harness.open_division import cifar, smoke
+from spu_bench import RunRecord
+from spu_bench.options import PRESETS
+
+PRIVATE = PRESETS["private"].options
+REPEATS = {"plain": 1, "tuned": 3}
+
+CELLS = [
+    *(
+        Cell(
+            experiment="open_cheetah",
+            name=f"{kernels}-{attention}",
+            model=cifar(attention, kernels=kernels),
+            protocol="cheetah",
+            network=network,
+            options=PRIVATE,
+            repeats=repeats,
+            timeout_s=7200,
+            scale="paper",
+        )
+        for kernels, repeats in REPEATS.items()
+        for attention in ("softmax", "scale")
+        for network in ("loopback", "lan", "wan")
+    ),
+    smoke("open_cheetah", "tuned", cifar("scale"), protocol="cheetah", options=PRIVATE, repeats=1),
+]
+
+
+def test_logits_are_those_of_plaintext(record: RunRecord) -> None:
+    assert record.accuracy is not None and record.accuracy.max_abs_error < 0.05

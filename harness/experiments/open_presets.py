@@ -1,0 +1,38 @@
+"""What the named options buy: each preset on the same model, under the protocols that it is for.
+
+A ViT of 50 tokens (`vit_4_4_28`, Softmax, exact GeLU, random weights) on tuned kernels, SPU 0.9.5, on loopback and over
+`wan`. docs/running.md shows the table beside what each preset sets.
+
+Expected: ten minutes, most of it CHEETAH.
+    pytest harness/experiments/open_presets.py --executor netns --scale paper --results results
+"""
+
+from __future__ import annotations
+
+from mpcvit_harness.cells import Cell
+from mpcvit_harness.open_division import cifar, smoke
+from spu_bench import RunRecord
+from spu_bench.options import PRESETS
+
+CELLS = [
+    *(
+        Cell(
+            experiment="open_presets",
+            name=name,
+            model=cifar("softmax", config="vit_4_4_28"),
+            protocol=protocol,
+            network=network,
+            options=preset.options,
+            repeats=3,
+            scale="paper",
+        )
+        for name, preset in PRESETS.items()
+        for protocol in preset.protocols
+        for network in ("loopback", "wan")
+    ),
+    smoke("open_presets", "private", cifar("scale"), options=PRESETS["private"].options),
+]
+
+
+def test_logits_are_those_of_plaintext(record: RunRecord) -> None:
+    assert record.accuracy is not None and record.accuracy.max_abs_error < 0.05

@@ -21,7 +21,7 @@ CELLS = [
     *(
         Cell(
             experiment="open_cheetah",
-            name=f"{kernels}-{attention}",
+            name=f"{kernels}-{network}-{attention}",
             model=cifar(attention, kernels=kernels),
             protocol="cheetah",
             network=network,

@@ -103,23 +103,28 @@ def holders(measured: list[Measured], page: Path) -> str:
 
 def cheetah(measured: list[Measured], page: Path) -> str:
     """CHEETAH: tuned kernels beside the plain port."""
-    mine = _of(measured, "cheetah")
 
     def key(m: Measured) -> tuple[str, str, str]:
         return split_name(m)[1], m.cell.network_name, m.machine
 
-    plain = {key(m): median(m) for m in mine if split_name(m)[0] == "plain"}
+    def kernels(m: Measured) -> str:
+        assert isinstance(m.cell.model, ModelSpec)
+        return m.cell.model.kernels
+
+    mine = _of(measured, "cheetah")
+    plain = {key(m): median(m) for m in mine if kernels(m) == "plain"}
     rows = [
         (
-            *reversed(split_name(m)),
+            split_name(m)[1],
             f"`{m.cell.network_name}`",
+            kernels(m),
             *cost(m),
             f"{median(m) / plain[key(m)]:.2f}" if key(m) in plain else "",
             m.link(page),
         )
         for m in mine
     ]
-    head = ("model", "kernels", "network", *COST[:1], "messages", *COST[2:], "of the plain port's seconds", "")
+    head = ("model", "network", "kernels", COST[0], "messages", *COST[2:], "of the plain port's seconds", "")
     return markdown(head, rows)
 
 
@@ -222,28 +227,25 @@ def presets(measured: list[Measured], page: Path) -> str:
     return markdown(("preset", "what it does", "protocol", "network", *COST, ""), rows)
 
 
-def floors(measured: list[Measured], page: Path) -> str:
-    """Seconds beside the network's floor, of tuned kernels over `wan` with nothing left out."""
+def latency(measured: list[Measured], page: Path) -> str:
+    """Seconds of one image beside the network's floor."""
     rows = []
-    for m in measured:
-        spec = m.cell.model
-        if m.cell.network_name != "wan" or not isinstance(spec, ModelSpec) or spec.kernels != "tuned":
-            continue
-        if m.cell.experiment == "open_ablation" and m.cell.name.endswith("-without-nothing"):
-            floor = floor_s(m.record)
-            cpu = max(party.inferences[-1].cpu_s for party in m.record.parties)
-            rows.append(
-                (
-                    spec.attention,
-                    *cost(m),
-                    f"{floor:.2f}",
-                    f"{median(m) / floor:.3f}",
-                    f"{cpu:.2f}",
-                    m.link(page),
-                )
+    for m in _of(measured, "latency"):
+        mode, _, attention = m.cell.name.rpartition("-")
+        floor = floor_s(m.record)
+        rows.append(
+            (
+                attention,
+                f"`{mode}`",
+                *cost(m),
+                f"{floor:.2f}",
+                f"{median(m) / floor:.3f}",
+                f"{max(party.inferences[-1].cpu_s for party in m.record.parties):.2f}",
+                m.link(page),
             )
-    head = ("model", *COST, "floor s", "measured / floor", "CPU s of the busier party", "")
-    return markdown(head, sorted(rows))
+        )
+    head = ("model", "options", *COST, "floor s", "measured / floor", "CPU s of the busier party", "")
+    return markdown(head, rows)
 
 
 def _of(measured: list[Measured], name: str) -> list[Measured]:
@@ -257,7 +259,7 @@ TABLES: dict[str, Callable[[list[Measured], Path], str]] = {
     "open_cheetah": cheetah,
     "open_tiny": tiny,
     "open_ablation": ablation,
-    "open_floors": floors,
+    "open_latency": latency,
     "open_truncation": truncation,
     "open_accuracy": accuracy,
     "presets": presets,

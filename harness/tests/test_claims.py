@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from experiment_files import ANY_RECORD, EXPERIMENTS, ROOT, PutRecord, PutTraining, cells_of
 
-from mpcvit_harness.cells import Cell
 from mpcvit_harness.claims import CLAIMS, Claims, ClaimsError, Tolerance, claims_json_schema, load
 from mpcvit_harness.cli import app, main
 from mpcvit_harness.formulas import FORMULAS, MEDIAN, Quantity
@@ -18,7 +17,6 @@ from mpcvit_harness.measured import counted, trained
 from mpcvit_harness.pages import stale, write
 from mpcvit_harness.report import build
 from mpcvit_harness.store import LOCAL
-from mpcvit_harness.trainings import folder
 from mpcvit_harness.verdicts import Evaluation, evaluate, judge
 from spu_bench import RunRecord
 

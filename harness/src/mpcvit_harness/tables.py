@@ -168,7 +168,8 @@ class Peer:
 
 def compared(measured: Iterable[Measured]) -> list[Peer]:
     """The records of the peers: models, links and machines together, the slowest system of each first."""
-    of = [(m, *m.cell.name.rpartition("-")[::2]) for m in measured if m.cell.experiment == "peers"]
+    mine = (m for m in measured if m.cell.experiment == "peers" and m.cell.scale == "paper")
+    of = [(m, *m.cell.name.rpartition("-")[::2]) for m in mine]
     found = [Peer(m, system, model, None) for m, system, model in of]
 
     def key(peer: Peer) -> tuple[str, str, str]:
@@ -181,16 +182,6 @@ def compared(measured: Iterable[Measured]) -> list[Peer]:
 
 def peers(measured: list[Measured], page: Path) -> str:
     """The same model on CrypTen and on SPU: a row a model, link and system, beside accurate CrypTen on that machine."""
-    mine = [m for m in measured if m.cell.experiment == "peers" and m.cell.scale == "paper"]
-
-    def key(m: Measured) -> tuple[str, str, str]:
-        return m.cell.name.rpartition("-")[2], m.cell.network_name, m.machine
-
-    def median(m: Measured) -> float:
-        assert m.record.statistics is not None
-        return m.record.statistics.median
-
-    accurate = {key(m): median(m) for m in mine if m.cell.name.startswith("crypten-accurate-")}
     rows = [
         (
             peer.model,

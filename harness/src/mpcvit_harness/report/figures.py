@@ -70,7 +70,7 @@ def pareto(
         of_data.append(Point(fact.latency_s, fact.accuracy_pct, kind, _short(fact.model, fact.mu, fact.kd), said))
         if (answer := answers.get((fact.line, "latency_s"))) and answer.value is not None:
             measured_s = f"{answer.value:.2f} s measured, n = {answer.n}: {answer.verdict}"
-            ours = f"{name}\n{accuracy}\n{measured_s}\n{answer.records[0].cell.name}"
+            ours = f"{name}\n{accuracy}\n{measured_s}\n{answer.claim.quantities[0].cell}"
             kind = "apart" if answer.verdict == "not reproduced" else "ours"
             href = answer.records[0].file.as_posix()
             of_data.append(Point(answer.value, fact.accuracy_pct, kind, "", ours, href))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mpc_search.errors import SearchError
-from mpc_search.record import SUFFIX, TrainingRecord
+from mpc_search.record import SUFFIX
+from mpcvit_harness import measured
 from mpcvit_harness.cells import canonical_sha256
 from mpcvit_harness.measured import Measured
 from mpcvit_harness.store import LOCAL
@@ -24,11 +24,8 @@ CLASSIFIERS = ("teacher", "retrain")
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A training record and its file relative to the root of the store."""
-
-    record: TrainingRecord
-    file: Path
+class Trained(measured.Trained):
+    """A training record, good or not, and its file relative to the root of the store."""
 
     @property
     def page(self) -> Path:
@@ -42,21 +39,12 @@ class Trained:
         return good and self.file.parts[0] != LOCAL
 
 
-def all_trainings(results: Path) -> Iterator[tuple[Path, TrainingRecord | str]]:
-    """Every training record below `results`, in the order of paths; where a file is not one, why."""
-    for path in sorted(results.glob(f"*/*/*{SUFFIX}")):
-        try:
-            yield path, TrainingRecord.load(path)
-        except SearchError as error:
-            yield path, str(error).splitlines()[0]
-
-
-def seconds_of(trained: Trained, measured: Iterable[Measured]) -> list[Measured]:
+def seconds_of(trained: Trained, records: Iterable[Measured]) -> list[Measured]:
     """The records of private inferences of the same architecture and plan: weights change no latency."""
     record = trained.record
     wanted = _architecture(record.model, record.model["attention"], record.model["gelu"], record.plan)
     found = []
-    for m in measured:
+    for m in records:
         made_by = m.record.program.made_by if m.record.program else {}
         if "config" not in made_by:
             continue  # no model of vit_models

@@ -36,6 +36,7 @@ CELLS = [
         {f"cheetah-{name}": model for name, model in BLOCKS.items()},
         repeats=lambda name: 1,
         protocol="cheetah",
+        runtime="0.9.5",
         timeout_s=1800,
     ),
 ]

@@ -5,7 +5,7 @@ whenever the shares wrap around the ring where they should not: for |x| < 2^l, a
 a chance of about 2^(l - 63) a value. The paper does not say that it was seen. Here, logits further than 1 from
 plaintext are counted, of the CIFAR-10 and the Tiny-ImageNet model, with random weights.
 
-Expected: none of 200 at CIFAR's size, few or none of 20 at Tiny's. On loopback, since truncation does not depend on the
+Expected: about one of 200 at CIFAR's size, one of 20 at Tiny's. On loopback, since truncation does not depend on the
 link: 15 minutes for CIFAR, 5 for Tiny.
     pytest harness/experiments/paper_truncation.py --executor loopback --scale paper --results results
 """

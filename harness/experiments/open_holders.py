@@ -4,8 +4,8 @@ CIFAR's ViT on tuned kernels, random weights, SPU 0.9.5, SEMI2K. `shared`: weigh
 `private`: each stays in plaintext with its owner until it meets what is secret. `public`: an open model and a private
 image, so that products with weights need no partner; `public-private` keeps the image with the client as well.
 
-Expected: private costs what shared costs, since SEMI2K makes shares without a message; public weights save the bytes
-of opening them, and rounds are a few more, as LayerNorm's squares then have a call of their own. About 12 minutes.
+Expected: private costs what shared costs, since SEMI2K makes shares without a message. Public weights save the bytes
+of opening them; rounds stay about the same, as LayerNorm's squares then have a call of their own. About 12 minutes.
     pytest harness/experiments/open_holders.py --executor netns --scale paper --results results
 """
 

@@ -107,17 +107,16 @@ def cheetah(measured: list[Measured], page: Path) -> str:
     def key(m: Measured) -> tuple[str, str, str]:
         return split_name(m)[1], m.cell.network_name, m.machine
 
-    def kernels(m: Measured) -> str:
-        assert isinstance(m.cell.model, ModelSpec)
-        return m.cell.model.kernels
+    def system(m: Measured) -> str:
+        return m.cell.name.partition("-")[0]
 
     mine = _of(measured, "cheetah")
-    plain = {key(m): median(m) for m in mine if kernels(m) == "plain"}
+    plain = {key(m): median(m) for m in mine if system(m) == "plain"}
     rows = [
         (
             split_name(m)[1],
             f"`{m.cell.network_name}`",
-            kernels(m),
+            system(m).replace("_", ", "),
             *cost(m),
             f"{median(m) / plain[key(m)]:.2f}" if key(m) in plain else "",
             m.link(page),

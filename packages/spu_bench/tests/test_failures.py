@@ -34,7 +34,7 @@ pytestmark = pytest.mark.usefixtures("no_orphans")
         (["--network", "nowhere"], "no network 'nowhere'"),
         (["--network", "wan", "--executor", "loopback"], "cannot give the network 'wan'"),
         (["--input", "absent.npz"], "absent.npz is missing"),
-        (["--options", "absent.toml"], "absent.toml cannot be read"),
+        (["--options", "absent.toml"], "no options 'absent.toml'"),
     ],
 )
 def test_what_cannot_be_run_is_said_at_once(small: Path, arguments: list[str], complaint: str) -> None:

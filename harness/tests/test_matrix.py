@@ -46,7 +46,10 @@ def test_the_experiments_of_the_repository() -> None:
     """Listed without a word of the scale, they are at least 300 cells, and each file has one that runs in seconds."""
     command = [sys.executable, "-m", "pytest", str(EXPERIMENTS), "--list-cells", "-p", "no:cacheprovider"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
+    # a folder that exists, given as an option, is taken by pytest for an argument when it looks for its settings
+    stored = subprocess.run([*command, "--results", str(RESULTS)], capture_output=True, text=True, check=True)
     cells = json.loads(done.stdout)
+    assert len(json.loads(stored.stdout)) == len(cells)
     assert len(cells) >= 300 and len({cell["fingerprint"] for cell in cells}) == len(cells)
     assert {cell["scale"] for cell in cells} == set(SCALES)
     files = {path.stem for path in EXPERIMENTS.glob("*.py")}

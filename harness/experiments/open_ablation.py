@@ -55,6 +55,6 @@ CELLS = [
 
 
 def test_logits_are_those_of_plaintext(cell: Cell, record: RunRecord) -> None:
-    """SPU's own exponential errs more the further a score lies below zero, and here no row has its own maximum taken off."""
+    """SPU's own exponential errs more the further scores lie below zero, and here no row's own maximum is taken off."""
     limit = 0.5 if cell.name.endswith("without-exponential") else 0.1
     assert record.accuracy is not None and record.accuracy.max_abs_error < limit

@@ -216,6 +216,7 @@ def overhead(measured: list[Measured], page: Path) -> str:
     for name, cells in sorted(by_executor.items()):
         longest = max(cells, key=lambda m: m.record.overhead_s or 0.0)
         seconds = [m.record.overhead_s or 0.0 for m in cells]
+        probing = [sum(link.seconds for link in m.record.link_before + m.record.link_after) for m in cells]
         limit = OVERHEAD_S.get(name)
         rows.append(
             (
@@ -223,12 +224,13 @@ def overhead(measured: list[Measured], page: Path) -> str:
                 str(len(cells)),
                 f"{statistics.median(seconds):.1f}",
                 f"{max(seconds):.1f}",
+                f"{statistics.median(probing):.1f}",
                 f"{limit:g}" if limit else "",
                 str(sum(s <= limit for s in seconds)) if limit else "",
                 longest.link(page, "longest"),
             )
         )
-    head = ("executor", "cells", "overhead s: median", "largest", "at most", "cells within it", "")
+    head = ("executor", "cells", "overhead s: median", "largest", "of it two probes", "at most", "cells within it", "")
     return markdown(head, rows)
 
 

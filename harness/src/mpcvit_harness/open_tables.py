@@ -52,13 +52,14 @@ def batches(measured: list[Measured], page: Path) -> str:
                 attention,
                 kind.replace("_", " of "),
                 *cost(m),
+                f"{floor_s(m.record):.1f}",
                 f"{each:.2f}",
                 f"{60 / each:.1f}",
                 f"{median(m) / one:.2f}" if one else "",
                 m.link(page),
             )
         )
-    head = ("model", "images", *COST, "s an image", "images a minute", "times one image's seconds", "")
+    head = ("model", "images", *COST, "floor s", "s an image", "images a minute", "times one image's seconds", "")
     return markdown(head, rows)
 
 

@@ -64,7 +64,7 @@ CELLS = [
     *(
         Cell(
             experiment="peers",
-            name=f"{system}-{attention}",
+            name=f"{network}-{system}-{attention}",
             model=model(attention, **export),
             network=network,
             repeats=repeats,

@@ -31,11 +31,11 @@ def measured(record: RunRecord, name: str, seconds: float, machine: str = "here"
 def test_a_row_is_compared_with_crypten_on_its_own_machine_alone(some: RunRecord) -> None:
     table = peers(
         [
-            measured(some, "plain-softmax", 40),
-            measured(some, "crypten-softmax", 60),
-            measured(some, "crypten-accurate-softmax", 80),
-            measured(some, "crypten-accurate-softmax", 10, machine="elsewhere"),
-            measured(some, "plain-scale", 40),
+            measured(some, "wan-plain-softmax", 40),
+            measured(some, "wan-crypten-softmax", 60),
+            measured(some, "wan-crypten-accurate-softmax", 80),
+            measured(some, "wan-crypten-accurate-softmax", 10, machine="elsewhere"),
+            measured(some, "wan-plain-scale", 40),
         ],
         Path("docs/peers.md"),
     )
@@ -49,4 +49,4 @@ def test_a_row_is_compared_with_crypten_on_its_own_machine_alone(some: RunRecord
         ("softmax", "crypten-accurate", 10.0): "1.00",
         ("scale", "plain", 40.0): "",
     }
-    assert "[record](../results/elsewhere/peers/crypten-accurate-softmax.json)" in table
+    assert "[record](../results/elsewhere/peers/wan-crypten-accurate-softmax.json)" in table

@@ -169,7 +169,7 @@ class Peer:
 def compared(measured: Iterable[Measured]) -> list[Peer]:
     """The records of the peers: models, links and machines together, the slowest system of each first."""
     mine = (m for m in measured if m.cell.experiment == "peers" and m.cell.scale == "paper")
-    of = [(m, *m.cell.name.rpartition("-")[::2]) for m in mine]
+    of = [(m, *m.cell.name.removeprefix(f"{m.cell.network_name}-").rpartition("-")[::2]) for m in mine]
     found = [Peer(m, system, model, None) for m, system, model in of]
 
     def key(peer: Peer) -> tuple[str, str, str]:

@@ -44,13 +44,22 @@ def test_counts_are_those_of_a_run(small: Path, calibration: Path, monkeypatch: 
 def test_cheetah(small: Path, tmp_path: Path) -> None:
     """Bytes and messages are those of a run; turns are no more than messages, the critical path no more than all."""
     program = load_program(small)
-    predicted = predict(program, "cheetah", calibration=tmp_path / "calibration.json")
+    calibration = tmp_path / "calibration.json"
+    predicted = predict(program, "cheetah", calibration=calibration)
     record = run(program, protocol="cheetah", executor="loopback", warmup=1)
     link = record.parties[0].inferences[-1].link
     assert predicted.sent_messages == (link.sent_messages, link.received_messages)
     assert predicted.sent_bytes == pytest.approx((link.sent_bytes, link.received_bytes), rel=0.02)
     assert 1 <= predicted.turns <= sum(predicted.sent_messages)
     assert predicted.seconds == predicted.compute_s > 0
+    # another Program of which only some steps are known
+    known = table.load(calibration)
+    (of_cheetah,) = known.tables.values()
+    of_cheetah.steps = dict(list(of_cheetah.steps.items())[::2])
+    known.save(calibration)
+    again = predict(program, "cheetah", calibration=calibration)
+    assert again.sent_messages == predicted.sent_messages
+    assert table.load(calibration).tables.popitem()[1].top_up == of_cheetah.top_up
 
 
 def test_a_kind_that_is_new(calibration: Path, tmp_path: Path, small: Path) -> None:

@@ -106,9 +106,9 @@ def measure(compiled: Compiled, shares: Shares, table: StepTable, progress: Prog
             cost.message_bytes = sizes(max(sent, key=sum))
             cost.turns, cost.path_bytes = max(cost.sent_messages), max(cost.sent_bytes)
         if not lockstep:
-            sending = {key: kind for key, kind in relayed.items() if any(new[key].sent_messages)}
+            sending = {key: kind for key, kind in relayed.items() if key in new and any(new[key].sent_messages)}
             turns = _slopes(joined, sending, new, progress)
-            if top_up is not None and turns is not None:
+            if table.top_up is None and top_up is not None and turns is not None:
                 table.top_up = top_up.model_copy(update={"turns": round(turns, 1)})
     table.steps.update(new)
 

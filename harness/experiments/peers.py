@@ -84,6 +84,6 @@ CELLS = [
 
 
 def test_logits_are_those_of_plaintext(cell: Cell, record: RunRecord) -> None:
-    """CrypTen at its defaults excepted: what it errs by there is one of the results."""
+    """SPU's are. CrypTen's error is one of the results: by its Newton steps, and as its truncation may return garbage."""
     assert record.accuracy is not None
-    assert (cell.runtime.startswith("crypten") and cell.options == Options()) or record.accuracy.max_abs_error < 0.05
+    assert cell.runtime.startswith("crypten") or record.accuracy.max_abs_error < 0.05

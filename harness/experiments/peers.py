@@ -84,6 +84,6 @@ CELLS = [
 
 
 def test_logits_are_those_of_plaintext(cell: Cell, record: RunRecord) -> None:
-    """SPU's are. CrypTen's error is one of the results: by its Newton steps, and as its truncation may return garbage."""
+    """SPU's are. CrypTen's error is a result: its Newton steps, and the garbage that its truncation may return."""
     assert record.accuracy is not None
     assert cell.runtime.startswith("crypten") or record.accuracy.max_abs_error < 0.05

@@ -137,6 +137,18 @@ def test_a_killed_run_resumes(workplace: pytest.Pytester) -> None:
     assert resumed == whole and len(whole) == 3
 
 
+def test_ctrl_c_ends_in_order(workplace: pytest.Pytester) -> None:
+    """Interrupted while it measures, a session ends as pytest's sessions do; what was stored stays."""
+    workplace.makepyfile(test_tiny=THREE)
+    running = session(workplace)
+    wait_for(lambda: bool(stored(workplace)), running)
+    running.send_signal(signal.SIGINT)
+    out, _ = running.communicate(timeout=300)
+    assert running.returncode == pytest.ExitCode.INTERRUPTED, out
+    assert "KeyboardInterrupt" in out and "Traceback" not in out
+    assert stored(workplace) and all(content(path) for path in stored(workplace))
+
+
 def test_two_runs_at_once_measure_once(workplace: pytest.Pytester) -> None:
     """The second waits while the first measures, over loopback too, and takes what that has stored."""
     with measurement_lock():

@@ -198,7 +198,9 @@ def _cells(items: Iterable[pytest.Item]) -> list[AnyCell]:
 
 
 @pytest.fixture
-def record(cell: AnyCell, pytestconfig: pytest.Config, tmp_path: Path) -> RunRecord | TrainingRecord:
+def record(
+    cell: AnyCell, pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> RunRecord | TrainingRecord:
     """The record of `cell`: the stored one of this very cell and Program, or a new measurement, stored.
 
     Of a TrainingCell it is a TrainingRecord. A cell is measured once in a session, however many tests look at it. A
@@ -211,7 +213,8 @@ def record(cell: AnyCell, pytestconfig: pytest.Config, tmp_path: Path) -> RunRec
         progress = pytestconfig.stash[_PROGRESS]
         progress.begin(cell)
         started = time.perf_counter()
-        measured[key] = _measured(cell, pytestconfig, tmp_path)
+        # not tmp_path, whose own end trips over Ctrl-C where that comes before the test itself
+        measured[key] = _measured(cell, pytestconfig, tmp_path_factory.mktemp("cell"))
         progress.end(cell, time.perf_counter() - started)
         for remark in _remarks(measured[key]):
             _say(pytestconfig, f"  {remark}")

@@ -140,7 +140,10 @@ def test_a_killed_run_resumes(workplace: pytest.Pytester) -> None:
 def test_ctrl_c_ends_in_order(workplace: pytest.Pytester) -> None:
     """Interrupted while it measures, a session ends as pytest's sessions do; what was stored stays."""
     workplace.makepyfile(test_tiny=THREE)
+    # whatever runs the tests in the background may have Ctrl-C ignored, and processes inherit that
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     running = session(workplace)
+    signal.signal(signal.SIGINT, before)
     wait_for(lambda: bool(stored(workplace)), running)
     running.send_signal(signal.SIGINT)
     out, _ = running.communicate(timeout=300)

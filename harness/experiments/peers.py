@@ -19,6 +19,7 @@ from __future__ import annotations
 from typing import Any
 
 from mpcvit_harness.cells import Cell, ModelSpec
+from mpcvit_harness.paper_tables import WRONG
 from spu_bench import Options, RunRecord
 
 HALF = ((1, 1, 0, 0),) * 7
@@ -84,6 +85,7 @@ CELLS = [
 
 
 def test_logits_are_those_of_plaintext(cell: Cell, record: RunRecord) -> None:
-    """SPU's are. CrypTen's error is a result: its Newton steps, and the garbage that its truncation may return."""
+    """CrypTen excepted where its error is a result: at its defaults, and where its truncation returned garbage."""
     assert record.accuracy is not None
-    assert cell.runtime.startswith("crypten") or record.accuracy.max_abs_error < 0.05
+    error, crypten = record.accuracy.max_abs_error, cell.runtime.startswith("crypten")
+    assert (crypten and (cell.options == Options() or error > WRONG)) or error < 0.05

@@ -17,14 +17,6 @@ GIB = 2**30
 COST = ("seconds: median [range]", "rounds", "MB sent by a party", "largest logit error")
 
 
-def shown(measured: list[Measured], experiment: str) -> list[Measured]:
-    """The records of one experiment that a table shows: none of those that show only that it runs."""
-    return sorted(
-        (m for m in measured if m.cell.experiment == experiment and m.cell.scale != "smoke"),
-        key=lambda m: (m.cell.name.rpartition("-")[2], m.cell.network_name, m.cell.name),
-    )
-
-
 def cost(m: Measured) -> tuple[str, str, str, str]:
     """What COST heads."""
     error = f"{m.record.accuracy.max_abs_error:.4f}" if m.record.accuracy else ""
@@ -39,7 +31,7 @@ def split_name(m: Measured) -> tuple[str, str]:
 
 def batches(measured: list[Measured], page: Path) -> str:
     """Batches and streams: seconds an image, images a minute, and seconds beside those of one image."""
-    mine = shown(measured, "open_batches")
+    mine = _of(measured, "batches")
     alone = {(split_name(m)[1], m.machine): median(m) for m in mine if split_name(m)[0] == "batch_1"}
     rows = []
     for m in mine:
@@ -66,7 +58,7 @@ def batches(measured: list[Measured], page: Path) -> str:
 def streams(measured: list[Measured], page: Path) -> str:
     """What only the first image of a stream pays: the weights' shares, and their opening."""
     rows = []
-    for m in shown(measured, "open_batches"):
+    for m in _of(measured, "batches"):
         kind, attention = split_name(m)
         if kind != "stream":
             continue
@@ -249,7 +241,11 @@ def latency(measured: list[Measured], page: Path) -> str:
 
 
 def _of(measured: list[Measured], name: str) -> list[Measured]:
-    return shown(measured, f"open_{name}")
+    """The records of `open_<name>` that a table shows: none of those that show only that it runs."""
+    return sorted(
+        (m for m in measured if m.cell.experiment == f"open_{name}" and m.cell.scale != "smoke"),
+        key=lambda m: (m.cell.name.rpartition("-")[2], m.cell.network_name, m.cell.name),
+    )
 
 
 TABLES: dict[str, Callable[[list[Measured], Path], str]] = {

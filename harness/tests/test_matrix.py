@@ -8,12 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from experiment_files import EXPERIMENTS
-from tiny import LACKING, THREE, content, listed, measure, session, stored
+from tiny import LACKING, SWALLOWING, THREE, content, listed, measure, session, stored
 
 from mpcvit_harness.cells import SCALES, Cell
 from mpcvit_harness.expected import Past, link_s
@@ -137,19 +138,36 @@ def test_a_killed_run_resumes(workplace: pytest.Pytester) -> None:
     assert resumed == whole and len(whole) == 3
 
 
+@contextmanager
+def hearing_ctrl_c() -> Iterator[None]:
+    """A process started meanwhile hears Ctrl-C, also where a shell's background has it ignored, which is inherited."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_ctrl_c_ends_in_order(workplace: pytest.Pytester) -> None:
     """Interrupted while it measures, a session ends as pytest's sessions do; what was stored stays."""
     workplace.makepyfile(test_tiny=THREE)
-    # whatever runs the tests in the background may have Ctrl-C ignored, and processes inherit that
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    running = session(workplace)
-    signal.signal(signal.SIGINT, before)
+    with hearing_ctrl_c():
+        running = session(workplace)
     wait_for(lambda: bool(stored(workplace)), running)
     running.send_signal(signal.SIGINT)
     out, _ = running.communicate(timeout=300)
     assert running.returncode == pytest.ExitCode.INTERRUPTED, out
-    assert "KeyboardInterrupt" in out and "Traceback" not in out
+    assert "KeyboardInterrupt" in out and "\nTraceback" not in out
     assert stored(workplace) and all(content(path) for path in stored(workplace))
+
+
+def test_ctrl_c_that_something_swallows(workplace: pytest.Pytester) -> None:
+    """An interrupt that comes while a callback runs, whose exceptions Python ignores, ends the run all the same."""
+    workplace.makepyfile(test_tiny=SWALLOWING)
+    with hearing_ctrl_c():
+        result = workplace.runpytest_subprocess("-p", "no:cacheprovider")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    assert "KeyboardInterrupt" in result.stdout.str() and not (workplace.path / "second").exists()
 
 
 def test_two_runs_at_once_measure_once(workplace: pytest.Pytester) -> None:

@@ -46,6 +46,18 @@ def test_runs(cell, record):
     assert record.samples_s
 """
 
+SWALLOWING = """
+import os, pathlib, signal
+class Ends:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(9): pass  # Python runs the handler here
+def test_first():
+    Ends()
+def test_second():
+    pathlib.Path("second").touch()
+"""
+
 OPTIONS = (
     *("--executor", "loopback", "--results", "results", "--machine", "here", "--checkpoints", "checkpoints"),
     *("-p", "no:cacheprovider"),

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from contextlib import nullcontext
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -147,6 +149,30 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
         config.stash[_CLUSTER] = Cluster(settings, config.getoption("--machine"))
         config.stash[_CLUSTER].submit(cell for cell in cells if isinstance(cell, Cell))
     return None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Ctrl-C ends the run after this test at the latest, also where something swallowed it, as JAX's callback
+    of the garbage collector does now and then."""
+    pressed = False
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal pressed
+        pressed = True
+        signal.default_int_handler(number, frame)
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler:  # ignored in a shell's background, or somebody else's
+        return (yield)
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        result = yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt
+    return result
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

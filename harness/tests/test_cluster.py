@@ -8,7 +8,10 @@ from collections.abc import Iterator
 
 import psutil
 import pytest
+from test_trainings import STUDENTS, SWEEP
 from tiny import THREE, content, listed, measure, session, stored
+
+from mpc_search.record import TrainingRecord
 
 pytest.importorskip("ray.cluster_utils", reason="Ray is not installed: pip install './harness[cluster]'")
 
@@ -64,6 +67,28 @@ def test_two_nodes(workplace: pytest.Pytester, two_nodes: None) -> None:
     assert [path.read_bytes() for path in stored(workplace)] == before, "what fits is not measured again"
     measure(workplace, "--results", "plain").assert_outcomes(passed=3)
     assert {path.name: content(path) for path in (workplace.path / "plain").glob("*/*/*.json")} == gathered
+
+
+def test_trainings(workplace: pytest.Pytester, two_nodes: None) -> None:
+    """Each run once, after what it builds on, wherever there is a core; records and checkpoints come home."""
+    workplace.makefile(".toml", shortest="seeds = [0, 1]" + SWEEP)
+    workplace.makepyfile(test_short=STUDENTS)
+    (workplace.path / "test_tiny.py").unlink()
+    measure(workplace, "--executor", "ray:loopback", "-m", "reduced").assert_outcomes(passed=2, errors=1)
+    names = ("absent-s0", "student-s0", "student-s1", "teacher-s0", "teacher-s1")
+    files = sorted((workplace.path / "results" / "here" / "shortest").iterdir())
+    assert [path.name for path in files] == [f"{name}.training.json" for name in names]
+    records = {path.name.split(".")[0]: TrainingRecord.load(path) for path in files}
+    assert records["absent-s0"].status == "failed" and "download cifar-10" in str(records["absent-s0"].failure)
+    for seed in ("s0", "s1"):
+        assert records[f"student-{seed}"].parents["teacher"].params == records[f"teacher-{seed}"].params
+        assert (workplace.path / "build" / "sweeps" / "shortest" / f"student-{seed}" / "model.json").exists()
+    measure(workplace, "-m", "reduced", "-k", "student").assert_outcomes(passed=2)
+    assert {path: TrainingRecord.load(path) for path in files} == dict(zip(files, records.values()))
+    again = measure(workplace, "--executor", "ray:loopback", "-m", "reduced", "-k", "student-s1", "--force")
+    again.assert_outcomes(passed=1)
+    forced = {path.name.split(".")[0]: TrainingRecord.load(path) for path in files}
+    assert [name for name in names if forced[name] != records[name]] == ["student-s1"]
 
 
 def test_no_host_may_measure(workplace: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:

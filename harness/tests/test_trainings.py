@@ -30,6 +30,7 @@ set = { "distill.kind" = "logits" }
 [[run]]
 name = "absent"
 stage = "retrain"
+seeds = [0]
 attention = "scale"
 teacher = "teacher"
 set = { "data.name" = "cifar10", "model.overrides" = {} }
@@ -45,6 +46,16 @@ CELLS = [
 
 def test_it_was_tested(cell, record):
     assert record.test.images == 360 and record.config.distill.kind == "logits"
+"""
+
+
+STUDENTS = """
+from mpcvit_harness.trainings import trainings
+
+CELLS = trainings("short", "shortest.toml", "reduced", "student", "absent")
+
+def test_it_was_tested(cell, record):
+    assert record.test.images == 360
 """
 
 

@@ -1,4 +1,4 @@
-"""Cells as tasks of a Ray cluster: on every host one latency cell at a time, its record brought home."""
+"""Cells as tasks of a Ray cluster: on a host one latency cell at a time, or a training a core; records come home."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ from typing import Any
 
 import pytest
 
-from mpcvit_harness.cells import Cell
+from mpc_search import SearchError
+from mpc_search.record import TrainingRecord
+from mpc_search.runner import outstanding
+from mpcvit_harness.cells import AnyCell, Cell, TrainingCell
 from mpcvit_harness.measure import Settings, measure
 from mpcvit_harness.store import Store
+from mpcvit_harness.trainings import Job, Trained, train_here
 from spu_bench import RunRecord
 from spu_bench.provenance import machine_name
 from spu_bench.record import write_whole
@@ -56,25 +60,66 @@ class Cluster:
                 """each host that is to measure with --resources='{"latency": 1}'"""
             )
 
-    def submit(self, cells: Iterable[Cell]) -> None:
-        """Hand every cell to the cluster, with the records that other machines have left of it."""
-        task = self._ray.remote(_measure)
+    def submit(self, cells: Iterable[AnyCell]) -> None:
+        """Hand every cell to the cluster, what it builds on before it, unless it has its record."""
         for cell in cells:
-            wanted = {"resources": {LATENCY: 1}, "num_cpus": 1, "max_retries": 5}
-            self._tasks[cell.fingerprint()] = task.options(name=f"{cell.experiment}/{cell.id}", **wanted).remote(
-                cell.model_dump_json(), self._settings, self._machine, _known(self._settings.results, cell)
-            )
+            if isinstance(cell, Cell):
+                self._tasks[cell.fingerprint()] = self._latency(cell)
+            else:
+                self._train(cell)
 
-    def result(self, cell: Cell) -> RunRecord | str:
-        """Wait for the cell's task and store what it made; its record, or why there is none."""
+    def result(self, cell: AnyCell) -> RunRecord | TrainingRecord | str:
+        """Wait for the cell's tasks and store what they made; its record, or why there is none."""
         try:
-            outcome: Outcome = self._ray.get(self._tasks[cell.fingerprint()])
+            return self._trained(cell) if isinstance(cell, TrainingCell) else self._measured(cell)
         except self._ray.exceptions.RayError as error:
             return f"the cluster has no result: {str(error).splitlines()[0]}. Fix: see ray status, and run it again"
+
+    def _latency(self, cell: Cell) -> Any:
+        """The task of a cell, which gets the records that other machines have left of it."""
+        wanted = {"resources": {LATENCY: 1}, "num_cpus": 1, "max_retries": 5}
+        task = self._ray.remote(_measure).options(name=f"{cell.experiment}/{cell.id}", **wanted)
+        known = _known(self._settings.results, cell)
+        return task.remote(cell.model_dump_json(), self._settings, self._machine, known)
+
+    def _measured(self, cell: Cell) -> RunRecord | str:
+        outcome: Outcome = self._ray.get(self._tasks[cell.fingerprint()])
         root = Path(self._settings.results)
         for name, text in outcome.made.items():
             write_whole(root / name, text)
         return outcome.why if outcome.wanted is None else RunRecord.load(root / outcome.wanted)
+
+    def _train(self, cell: TrainingCell) -> None:
+        """A task for each run that the cell still needs; cells that need the same share it."""
+        try:
+            job = Job.of(cell, self._settings)
+        except SearchError:
+            return  # said when the cell's turn comes
+        # a core each: more threads would be in the way of the training on the next one
+        flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false".strip()
+        wanted = {"num_cpus": 1, "max_retries": 5, "runtime_env": {"env_vars": {"XLA_FLAGS": flags}}}
+        task = self._ray.remote(train_here)
+        for run in outstanding(job.runs, job.places, job.again):
+            if (key := str(job.places.record(run.name))) in self._tasks:
+                continue
+            parents = [self._parent(job, name) for name in run.parents.values()]
+            options = task.options(name=f"{job.sweep}/{run.name}", **wanted)
+            self._tasks[key] = options.remote(job.sweep, run, os.getcwd(), *parents)
+
+    def _parent(self, job: Job, name: str) -> Any:
+        """What a run builds on: the task that trains it, or what has been trained before."""
+        path = job.places.record(name)
+        return self._tasks.get(str(path)) or self._ray.put(Trained.at(job.places, TrainingRecord.load(path)))
+
+    def _trained(self, cell: TrainingCell) -> TrainingRecord | str:
+        try:
+            job = Job.of(cell, self._settings)
+        except SearchError as error:
+            return str(error)
+        for run in job.runs:
+            if (key := str(job.places.record(run.name))) in self._tasks:
+                self._ray.get(self._tasks[key]).keep(job.places)
+        return job.result([TrainingRecord.load(job.places.record(run.name)) for run in job.runs])
 
     def close(self) -> None:
         """Leave the cluster."""

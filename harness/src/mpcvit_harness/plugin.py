@@ -147,7 +147,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     config.stash[_PROGRESS] = Progress(cells, expect, lambda line: _say(config, line))
     if _executor(config)[1] and not config.option.collectonly:
         config.stash[_CLUSTER] = Cluster(settings, config.getoption("--machine"))
-        config.stash[_CLUSTER].submit(cell for cell in cells if isinstance(cell, Cell))
+        config.stash[_CLUSTER].submit(cells)
     return None
 
 
@@ -253,10 +253,10 @@ def record(
 
 
 def _measured(cell: AnyCell, config: pytest.Config, directory: Path) -> Result:
-    if isinstance(cell, TrainingCell):
-        return train(cell, _settings(config), lambda line: _say(config, line))
     if _CLUSTER in config.stash:
         return config.stash[_CLUSTER].result(cell)
+    if isinstance(cell, TrainingCell):
+        return train(cell, _settings(config), lambda line: _say(config, line))
     return measure(cell, _settings(config), directory, lambda line: _say(config, line))
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from mpc_search import SearchError
+from mpc_search import Model, SearchError, load_checkpoint, save_checkpoint
 from mpc_search.record import TrainingRecord
-from mpc_search.sweep import Places, Run, load_sweep, run_sweep, with_parents
+from mpc_search.runner import Places, attempt, run_sweep
+from mpc_search.sweep import Run, load_sweep, with_parents
 from mpcvit_harness.cells import TrainingCell
 from mpcvit_harness.measure import Settings
 from spu_bench.executors import measurement_lock
@@ -36,24 +40,76 @@ def trainings(
     ]
 
 
+@dataclass(frozen=True)
+class Job:
+    """What a training cell asks for: a run and, before it, what that builds on, at their places."""
+
+    sweep: str
+    runs: list[Run]
+    places: Places
+    forced: bool
+
+    @staticmethod
+    def of(cell: TrainingCell, settings: Settings) -> Job:
+        """The job of `cell`. Raises SearchError where its sweep is none."""
+        sweep, runs = _sweep(cell.sweep)
+        return Job(sweep, with_parents(runs, lambda run: run.name == cell.run), _places(cell, settings), settings.force)
+
+    def again(self, run: Run) -> bool:
+        """Whether `run` is run although its record is good: only the one that the cell is about."""
+        return self.forced and run is self.runs[-1]
+
+    def result(self, records: list[TrainingRecord]) -> TrainingRecord | str:
+        """The record of the cell, or why there is none."""
+        failed = next((record for record in records if record.status != "ok"), None)
+        return records[-1] if failed is None else f"{failed.failure} (record: {self.places.record(failed.name)})"
+
+
 def train(cell: TrainingCell, settings: Settings, on_wait: Callable[[str], None]) -> TrainingRecord | str:
     """The record of `cell`: the stored one of exactly this run, or a new one; or why there is none.
 
-    What the run builds on is trained first where it is missing. The machine's measurement lock is held meanwhile: a
+    What the run builds on is trained first where it is missing. The machine's measurement lock is shared meanwhile: a
     training would spoil another run's latency. `on_wait` is told when such a run has to be waited for.
     """
     try:
-        sweep, runs = _sweep(cell.sweep)
-        places = _places(cell, settings)
-        wanted = with_parents(runs, lambda run: run.name == cell.run)
-        with measurement_lock(timeout_s=math.inf, on_wait=on_wait):
-            records = run_sweep(
-                sweep, wanted, places, again=lambda run: settings.force and run.name == cell.run, quiet=True
-            )
+        job = Job.of(cell, settings)
+        with measurement_lock(timeout_s=math.inf, on_wait=on_wait, shared=True):
+            return job.result(run_sweep(job.sweep, job.runs, job.places, again=job.again, quiet=True))
     except SearchError as error:
         return str(error)
-    failed = next((record for record in records if record.status != "ok"), None)
-    return records[-1] if failed is None else f"{failed.failure} (record: {places.record(failed.name)})"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run that has ended, as it goes from host to host: its record and, if it is good, its checkpoint."""
+
+    record: TrainingRecord
+    checkpoint: tuple[Model, Any, dict[str, Any]] | None
+
+    @staticmethod
+    def at(places: Places, record: TrainingRecord) -> Trained:
+        """The run of `record`, with the checkpoint that it has at `places`."""
+        path = places.checkpoint(record.name)
+        return Trained(record, load_checkpoint(path) if path.exists() else None)
+
+    def keep(self, places: Places) -> None:
+        """Store it at `places`."""
+        if self.checkpoint is not None:
+            save_checkpoint(places.checkpoint(self.record.name), *self.checkpoint)
+        self.record.save(places.record(self.record.name))
+
+
+def train_here(sweep: str, run: Run, directory: str, *parents: Trained) -> Trained:
+    """Train one run on this host, from the `directory` in which data and cost tables are, beside others that train."""
+    with (
+        contextlib.chdir(directory),
+        tempfile.TemporaryDirectory() as folder,
+        measurement_lock(timeout_s=math.inf, shared=True),
+    ):
+        places = Places(Path(folder) / "checkpoints", Path(folder) / "records")
+        for parent in parents:
+            parent.keep(places)
+        return Trained.at(places, attempt(sweep, run, places, [parent.record for parent in parents]))
 
 
 def done(cell: TrainingCell, settings: Settings) -> bool:

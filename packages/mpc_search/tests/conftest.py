@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import io
+import os
 import struct
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import pytest
 from mpc_search import ImageSet, Model
 from mpc_search.cli import main
 from mpc_search.config import Config
+from mpc_search.costs import CostTable
 from mpc_search.trainer import Job
 from vit_models import AttentionPlan, ViTConfig
 
@@ -107,5 +109,61 @@ def _compile_once(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Tests that train the same model share what was compiled for it."""
     if jax.__version_info__ < (0, 5):
         return  # jaxlib 0.4.34 crashes when it runs a training step that it compiled earlier and read back
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+    kept = str(tmp_path_factory.mktemp("compiled"))
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = kept  # for the processes that tests start
+    jax.config.update("jax_compilation_cache_dir", kept)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+SMALL = """
+name = "small"
+config = "digits"
+scale = "smoke"
+seeds = [3, 4]
+
+[[run]]
+name = "teacher"
+stage = "teacher"
+set = { "train.epochs" = 1 }
+
+[[run]]
+name = "search-{search.weight}"
+stage = "search"
+set = { "train.epochs" = 1 }
+grid = { "search.weight" = [1e-5, 1e-3] }
+seeds = [3]
+
+[[run]]
+name = "mpcvit-{mu}-{rule}"
+stage = "retrain"
+search = "search-1e-05"
+grid = { mu = [0.0, 0.5], rule = ["global", "random"] }
+set = { "train.epochs" = 1 }
+seeds = [3]
+
+[[run]]
+name = "student"
+stage = "retrain"
+search = "search-1e-05"
+seconds_of_mu = 0.5
+costs = "COSTS"
+teacher = "teacher"
+set = { "train.epochs" = 1, "distill.kind" = "both", "distill.init" = "teacher" }
+seeds = [3]
+
+[[run]]
+name = "evaluated"
+stage = "evaluate"
+of = "student"
+seeds = [3]
+"""
+STEPS = CostTable(protocol="semi2k", network="wan", kernels="plain", layers=((0.0, 1.0, 1.1, 1.2, 1.3),) * 2, rest=2.0)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """The sweep above, with its cost table."""
+    STEPS.save(tmp_path / "costs.json")
+    path = tmp_path / "small.toml"
+    path.write_text(SMALL.replace("COSTS", str(tmp_path / "costs.json")))
+    return path

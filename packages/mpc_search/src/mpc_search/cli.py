@@ -237,6 +237,7 @@ def sweep(
     ] = None,
     only: Annotated[str, typer.Option(help="Only runs whose name has this in it, and what they build on.")] = "",
     minutes: Annotated[Optional[float], typer.Option(help="Begin no new run after so many minutes.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="How many runs at once, each on its share of the cores.")] = 1,
     listed: Annotated[bool, typer.Option("--list", help="Say what would run, and what is done, and end.")] = False,
     data: Folder = None,
     get_data: GetData = False,
@@ -250,7 +251,7 @@ def sweep(
     from mpc_search.commands import sweep_command
 
     options = _options(None, None, data, None, settings)
-    sweep_command(name, options, checkpoints, results, machine, only, minutes, listed, get_data, force)
+    sweep_command(name, options, checkpoints, results, machine, only, minutes, workers, listed, get_data, force)
 
 
 @app.command()

@@ -15,7 +15,8 @@ from mpc_search.errors import SearchError
 from mpc_search.pipeline import Task, run_stage
 from mpc_search.provenance import machine_name
 from mpc_search.record import SUFFIX, TrainingRecord
-from mpc_search.sweep import Places, Run, load_sweep, run_sweep, with_parents
+from mpc_search.runner import Places, run_sweep
+from mpc_search.sweep import Run, load_sweep, with_parents
 from mpc_search.trainer import run_directory
 from vit_models import AttentionPlan, get_config
 
@@ -94,6 +95,7 @@ def sweep_command(
     machine: str | None,
     only: str,
     minutes: float | None,
+    workers: int,
     listed: bool,
     get_data: bool,
     force: bool,
@@ -123,6 +125,7 @@ def sweep_command(
         again=lambda run: force,
         go_on=lambda: minutes is None or time.monotonic() - started < 60 * minutes,
         tell=tell,
+        workers=workers,
     )
     failed = [record.name for record in records if record.status != "ok"]
     if len(records) < len(runs):

@@ -1,4 +1,4 @@
-"""Many runs as one list: a TOML file is expanded into it once, and what has a good record is not run again."""
+"""Many runs as one list, into which a TOML file is expanded once."""
 
 from __future__ import annotations
 
@@ -6,27 +6,17 @@ import itertools
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-import jax
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mpc_search import provenance
-from mpc_search.budgets import Rule, alphas_of, by_seconds, by_share, gelu_by_share
-from mpc_search.checkpoint import load_checkpoint
+from mpc_search.budgets import Rule
 from mpc_search.config import Config, load_config
 from mpc_search.costs import CostTable
-from mpc_search.data import load
 from mpc_search.errors import SearchError
-from mpc_search.evaluate import plain_logits, private_score, score
-from mpc_search.pipeline import Task, run_stage
-from mpc_search.record import SUFFIX, Parent, TrainingRecord, canonical_sha256
-from mpc_search.trainer import params_sha256
-from vit_models import AttentionPlan
+from mpc_search.record import canonical_sha256
 
 
 class _Table(BaseModel):
@@ -184,170 +174,3 @@ def _run(spec: SweepSpec, entry: RunSpec, seed: int, runs: dict[str, Run], overr
 def _first(error: ValidationError) -> str:
     first = error.errors()[0]
     return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where a sweep keeps its checkpoints and its records."""
-
-    checkpoints: Path
-    records: Path
-
-    def checkpoint(self, run: str) -> Path:
-        """The checkpoint of the run of that name."""
-        return self.checkpoints / run
-
-    def record(self, run: str) -> Path:
-        """The record of the run of that name."""
-        return self.records / f"{run}{SUFFIX}"
-
-    def done(self, run: Run) -> TrainingRecord | None:
-        """The good record of exactly this run, if there is one."""
-        try:
-            record = TrainingRecord.load(self.record(run.name))
-        except SearchError:
-            return None
-        return record if record.status == "ok" and record.key == run.key else None
-
-
-def run_sweep(
-    experiment: str,
-    runs: list[Run],
-    places: Places,
-    *,
-    again: Callable[[Run], bool] = lambda run: False,
-    quiet: bool = False,
-    go_on: Callable[[], bool] = lambda: True,
-    tell: Callable[[Run, TrainingRecord, bool], None] = lambda run, record, new: None,
-) -> list[TrainingRecord]:
-    """Every run in order; `tell` hears of each with its record, and whether it is new.
-
-    A run that fails leaves a record that says why, and those that build on it fail with it; the others go on.
-    `again` says which are run although their record is good; `go_on` is asked before each new run. A run whose record
-    is good but whose checkpoint is gone is run again only where another needs it.
-    """
-    by_name, records = {run.name: run for run in runs}, []
-    for run in runs:
-        known = None if again(run) else places.done(run)
-        if known is None and not go_on():
-            break
-        record = known or _attempt(experiment, run, by_name, places, quiet, again)
-        tell(run, record, known is None)
-        records.append(record)
-    return records
-
-
-def _attempt(
-    experiment: str,
-    run: Run,
-    by_name: dict[str, Run],
-    places: Places,
-    quiet: bool,
-    again: Callable[[Run], bool],
-) -> TrainingRecord:
-    try:
-        for name in run.parents.values():
-            if places.done(by_name[name]) is None:
-                raise SearchError(f"{name}, which it builds on, failed. Fix: mend that run first.")
-            if not (places.checkpoint(name) / "model.json").exists():
-                _attempt(experiment, by_name[name], by_name, places, quiet, again)
-        if run.spec.stage == "evaluate":
-            record = _evaluation(experiment, run, places)
-        else:
-            record = run_stage(_task(experiment, run, places), force=again(run), quiet=quiet)
-    except SearchError as error:
-        record = _failed(experiment, run, str(error))
-    record.save(places.record(run.name))
-    jax.clear_caches()
-    return record
-
-
-def _task(experiment: str, run: Run, places: Places) -> Task:
-    spec, stage = run.spec, run.spec.stage
-    assert stage != "evaluate"
-    attention = spec.attention or ("softmax" if stage == "teacher" else "mix")
-    plan, rule, parents = _plan(run, places) if spec.search is not None else (None, None, {})
-    return Task(
-        stage,
-        run.config,
-        places.checkpoint(run.name),
-        attention,
-        plan,
-        teacher=None if spec.teacher is None else places.checkpoint(run.parents["teacher"]),
-        costs=spec.costs if stage == "search" else None,
-        rule=rule,
-        experiment=experiment,
-        name=run.name,
-        parents=parents,
-        key=run.key,
-    )
-
-
-def _plan(run: Run, places: Places) -> tuple[AttentionPlan, dict[str, Any], dict[str, Parent]]:
-    spec, name = run.spec, run.parents["search"]
-    _, params, about = load_checkpoint(places.checkpoint(name))
-    alpha, level = alphas_of(params), about["config"]["search"]["level"]
-    if alpha is None:
-        raise SearchError(f"{name} has no alphas. Fix: search there.")
-    table = None if spec.costs is None else CostTable.load(spec.costs)
-    rule: dict[str, Any] = {"level": level}
-    if spec.seconds is None and spec.seconds_of_mu is None:
-        if spec.mu is None:
-            raise SearchError(f"{run.name} has no budget. Fix: give mu, seconds or seconds_of_mu.")
-        plan = by_share(alpha, spec.mu, level, spec.rule, seed=run.seed)
-        rule |= {"rule": spec.rule, "mu": spec.mu}
-    else:
-        if table is None:
-            raise SearchError(f"{run.name} has no cost table. Fix: give costs.")
-        limit = spec.seconds
-        if limit is None:
-            assert spec.seconds_of_mu is not None
-            limit = table.seconds(by_share(alpha, spec.seconds_of_mu, level))
-        plan = by_seconds(alpha, table, limit, level)
-        rule |= {"rule": "seconds", "limit": limit}
-    if table is not None:
-        rule["predicted_seconds"] = table.seconds(plan)
-    if spec.gelu_share is not None:
-        beta = alphas_of(params, "beta")
-        if beta is None:
-            raise SearchError(f"{name} has no betas. Fix: search there with search.gelu_level.")
-        plan = gelu_by_share(plan, beta, spec.gelu_share)
-        rule["gelu_share"] = spec.gelu_share
-    return plan, rule, {"search": Parent(name=name, params=params_sha256(params))}
-
-
-def _evaluation(experiment: str, run: Run, places: Places) -> TrainingRecord:
-    name = run.parents["of"]
-    model, params, _ = load_checkpoint(places.checkpoint(name))
-    test = load(run.config.data.name, "test", run.config.data.folder)
-    sample = test.take(np.arange(min(run.spec.images, len(test))))
-    done = _blank(experiment, run)
-    done.parents = {"of": Parent(name=name, params=params_sha256(params))}
-    done.test = score(plain_logits(model, params, test, run.spec.kernels), test)
-    done.private = [
-        private_score(model, params, sample, protocol=protocol, kernels=run.spec.kernels)
-        for protocol in run.spec.protocols
-    ]
-    return done
-
-
-def _failed(experiment: str, run: Run, why: str) -> TrainingRecord:
-    return _blank(experiment, run).model_copy(update={"status": "failed", "failure": why})
-
-
-def _blank(experiment: str, run: Run) -> TrainingRecord:
-    return TrainingRecord(
-        experiment=experiment,
-        name=run.name,
-        stage=run.spec.stage,
-        key=run.key,
-        status="ok",
-        config=run.config.public(),
-        seed=run.seed,
-        data=[],
-        model={},
-        machine=provenance.machine(),
-        versions=provenance.versions(),
-        code=provenance.code(),
-        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
-    )

@@ -83,6 +83,23 @@ def test_one_measured_run_at_a_time(tmp_path: Path) -> None:
     take()
 
 
+def test_what_may_run_beside_each_other(tmp_path: Path) -> None:
+    """Two that share the lock hold it at once; who does not share it waits for both, and they wait for it."""
+    path = tmp_path / "lock"
+
+    def take(shared: bool) -> None:
+        with executors.measurement_lock(timeout_s=0, path=path, shared=shared):
+            pass
+
+    with ThreadPoolExecutor() as other:
+        with executors.measurement_lock(path=path, shared=True):
+            other.submit(take, True).result()
+            with pytest.raises(SpuBenchError):
+                other.submit(take, False).result()
+        with executors.measurement_lock(path=path), pytest.raises(SpuBenchError):
+            other.submit(take, True).result()
+
+
 def test_a_killed_holder_lets_go(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     program = (

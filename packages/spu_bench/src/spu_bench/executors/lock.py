@@ -23,9 +23,12 @@ def measurement_lock(
     timeout_s: float = 3600.0,
     on_wait: Callable[[str], None] | None = None,
     path: Path | None = None,
+    *,
+    shared: bool = False,
 ) -> Iterator[None]:
     """Hold this machine's lock for latency, so that two measured runs never share it.
 
+    With `shared` others may share it too, but none that does not: for work beside which no latency is measured.
     Another holder is waited for, `on_wait` being told once; a holder that dies lets go. Raises SpuBenchError
     ("walltime") after `timeout_s`, and ("environment") under xdist, whose workers would measure each other.
     Who holds it already goes on holding it: a run of one cell lies within what prepares that cell. The lock is the
@@ -44,7 +47,7 @@ def measurement_lock(
         return
     lock = _open(path)
     try:
-        _take(lock, path, timeout_s, on_wait)
+        _take(lock, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, path, timeout_s, on_wait)
         before = _held.set(_held.get() | {path})
         try:
             yield
@@ -54,12 +57,12 @@ def measurement_lock(
         os.close(lock)
 
 
-def _take(lock: int, path: Path, timeout_s: float, on_wait: Callable[[str], None] | None) -> None:
+def _take(lock: int, kind: int, path: Path, timeout_s: float, on_wait: Callable[[str], None] | None) -> None:
     until = time.monotonic() + timeout_s
     told = False
     while True:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, kind | fcntl.LOCK_NB)
             return
         except BlockingIOError:
             if time.monotonic() > until:

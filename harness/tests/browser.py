@@ -12,6 +12,7 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import WebDriverWait
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
@@ -49,6 +50,18 @@ class Browser:
             .map((row) => [...row.cells].map((cell) => cell.textContent.trim()))"""
         rows: list[list[str]] = self.driver.execute_script(script, f"#{table}")
         return rows
+
+    def unfold(self) -> str:
+        """Open every part of the page that opens; the text of them all, once it has come from the folder."""
+        if self.driver.find_elements(By.CSS_SELECTOR, "script[src='folded.js']"):
+            WebDriverWait(self.driver, 30).until(
+                lambda driver: driver.find_elements(By.CSS_SELECTOR, "[data-unfolded]")
+            )
+        script = """const parts = [...document.querySelectorAll("details")];
+            for (const one of parts) one.open = true;
+            return parts.map((one) => one.innerText).join("\\n")"""
+        text: str = self.driver.execute_script(script)
+        return text
 
     def overflows(self) -> bool:
         """Whether the page is wider than the window."""

@@ -111,6 +111,9 @@ def test_a_cell_and_its_machine_are_opened(browser: Browser, committed: Path) ->
     assert browser.find("h1").text == name
     text = browser.find("main").text
     assert "rsqrt" in text and "before" in text and "as committed" in text
+    opened = browser.unfold()
+    assert "Each inference" in opened and "bytes sent by the interface" in opened  # what a part of the page has
+    assert "executor" in opened and "timeout_s" in opened  # what the page has of the record as it is
     browser.find(".up a[href*='machines/']").click()
     assert name in browser.find("main").text
     browser.find(".up a").click()
@@ -122,5 +125,5 @@ def test_a_phone_shows_every_kind_of_page(browser: Browser, committed: Path) -> 
     for kind in ("index.html", "cells/*/links/*.html", "cells/*/first_inference/*.html", "machines/*.html"):
         for page in sorted(committed.parent.glob(kind))[:2]:
             browser.open(page, PHONE)
-            browser.driver.execute_script("document.querySelectorAll('details').forEach((one) => { one.open = true })")
+            browser.unfold()
             assert not browser.overflows(), page

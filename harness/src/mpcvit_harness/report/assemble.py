@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import json
 import re
 import tarfile
-from collections import Counter
+import zlib
+from collections import Counter, defaultdict
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -29,12 +32,24 @@ _MAY_BE_LEFT_OUT = re.compile(r"</(td|th|tr|dt|dd|li)>")
 """End tags that HTML does not need: a tenth of a page."""
 
 
+_CLOSED = re.compile(r"(<details><summary>[^<]*</summary>)(.*?)(</details>)", re.DOTALL)
+"""A part that a reader opens."""
+
+FOLDED = "folded.js"
+"""In each folder of pages: the parts that a reader opens, packed together, which takes a tenth of their room."""
+
+
 class _Site:
-    """The folder of the report: writes pages, and at the end takes away those of an earlier build."""
+    """The folder of the report: writes pages, and at the end takes away those of an earlier build.
+
+    The closed parts of cells' and trainings' pages are not in them but, by the page's name and in their order, in their
+    folder's FOLDED, from where report.js puts them in.
+    """
 
     def __init__(self, out: Path) -> None:
         self.out = out
         self.written: set[Path] = set()
+        self.folded: defaultdict[Path, dict[str, list[str]]] = defaultdict(dict)
         self.templates = Environment(
             loader=PackageLoader("mpcvit_harness.report"),
             autoescape=True,
@@ -43,12 +58,24 @@ class _Site:
             undefined=StrictUndefined,
         )
 
-    def page(self, name: str, template: str, **values: Any) -> None:
+    def page(self, name: str, template: str, *, folds: bool = False, **values: Any) -> None:
+        """Write a page; one that `folds` leaves its closed parts to its folder."""
         up = "../" * (len(Path(name).parts) - 1)
         text = self.templates.get_template(template).render(up=up, **values)
-        lines = (line.strip() for line in _MAY_BE_LEFT_OUT.sub("", text).splitlines())
-        write_whole(self.out / name, "\n".join(filter(None, lines)) + "\n")
-        self.written.add(self.out / name)
+        text = "\n".join(filter(None, map(str.strip, _MAY_BE_LEFT_OUT.sub("", text).splitlines()))) + "\n"
+        path = self.out / name
+        if folds:
+            self.folded[path.parent][path.name] = [match[2] for match in _CLOSED.finditer(text)]
+            text = _CLOSED.sub(r"\1\3", text)
+        write_whole(path, text)
+        self.written.add(path)
+
+    def fold(self) -> None:
+        """Write what the pages leave to their folders."""
+        for folder, pages in self.folded.items():
+            packed = base64.b64encode(zlib.compress(json.dumps(pages).encode(), 9)).decode()
+            write_whole(folder / FOLDED, f'const folded = "{packed}";\n')
+            self.written.add(folder / FOLDED)
 
     def table(self, table: tables.Table) -> None:
         write_whole(self.out / f"{table.name}.csv", table.csv())
@@ -56,7 +83,8 @@ class _Site:
 
     def drop_what_was(self) -> None:
         for folder in ("cells", "trainings", "machines"):
-            for old in set((self.out / folder).glob("**/*.html")) - self.written:
+            kept = (path for path in (self.out / folder).glob("**/*") if path.is_file())
+            for old in set(kept) - self.written:
                 old.unlink()
 
 
@@ -97,11 +125,20 @@ def build(results: Path, out: Path, claims: Path | None = None) -> Path:
     for one in shown:
         made_by = one.record.program.made_by if one.record.program else {}
         training = training_of(made_by, trainings)
-        site.page(one.page, "cell.html", cell=one, training=training, claims=using.get(one.page, []), details=details)
+        site.page(
+            one.page,
+            "cell.html",
+            folds=True,
+            cell=one,
+            training=training,
+            claims=using.get(one.page, []),
+            details=details,
+        )
     for one_training in trainings:
-        site.page(one_training.page.as_posix(), "training.html", trained=one_training, details=details)
+        site.page(one_training.page.as_posix(), "training.html", folds=True, trained=one_training, details=details)
     for machine in machines:
         site.page(machine.page, "machine.html", machine=machine)
+    site.fold()
     site.drop_what_was()
     for name in STATIC:
         write_whole(out / name, (resources.files("mpcvit_harness.report") / "static" / name).read_text())

@@ -1,5 +1,15 @@
-// Tables are filtered and sorted, and what is pointed at or focused says what it is.
+// Closed parts come from their folder, tables are filtered and sorted, what is pointed at or focused says what it is.
 "use strict";
+
+const unfold = async () => {
+  const packed = Uint8Array.from(atob(folded), (letter) => letter.charCodeAt(0));
+  const text = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
+  const parts = (await new Response(text).json())[decodeURIComponent(location.pathname.split("/").pop())];
+  const closed = [...document.querySelectorAll("details:not([open])")];
+  closed.forEach((one, i) => one.insertAdjacentHTML("beforeend", parts[i]));
+  document.documentElement.dataset.unfolded = "";
+};
+if (typeof folded === "string") unfold();
 
 for (const box of document.querySelectorAll(".table:has(.controls)")) {
   const body = box.querySelector("tbody");

@@ -12,6 +12,7 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support import expected_conditions as EC
 from selenium.webdriver.support.ui import WebDriverWait
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -54,9 +55,8 @@ class Browser:
     def unfold(self) -> str:
         """Open every part of the page that opens; the text of them all, once it has come from the folder."""
         if self.driver.find_elements(By.CSS_SELECTOR, "script[src='folded.js']"):
-            WebDriverWait(self.driver, 30).until(
-                lambda driver: driver.find_elements(By.CSS_SELECTOR, "[data-unfolded]")
-            )
+            come = EC.presence_of_element_located((By.CSS_SELECTOR, "[data-unfolded]"))
+            WebDriverWait(self.driver, 30).until(come)
         script = """const parts = [...document.querySelectorAll("details")];
             for (const one of parts) one.open = true;
             return parts.map((one) => one.innerText).join("\\n")"""

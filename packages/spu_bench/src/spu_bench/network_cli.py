@@ -130,7 +130,7 @@ def probe_serve(
             bind,
             port,
             ready=lambda taken: print(f"answering probes at {bind}:{taken}", flush=True),
-            clients=wire.EXCHANGES if once else None,
+            once=once,
         )
     except OSError as error:
         raise SpuBenchError(
@@ -159,7 +159,7 @@ def _probe_own_hosts(asked: Network, executor: str, parties: int) -> tuple[list[
         for directory in directories:
             directory.mkdir()
         with chosen.open(asked, directories) as hosts:
-            links = probe(hosts, directories)
+            links = probe(hosts, directories, asked)
         return links, chosen.describe()
 
 

@@ -159,7 +159,7 @@ def _run_on_hosts(
         traffic = [] if counts_itself(request.runtime) else count_traffic(request, program, scratch / "counting")
         counting = time.perf_counter() - counting
         if request.network.is_shaped or far:
-            record.link_before = probe(hosts, directories)
+            record.link_before = probe(hosts, directories, None if far else request.network)
             _require_link(record)
         shaped_s = _shapers_s(executor)
         try:
@@ -177,7 +177,7 @@ def _run_on_hosts(
         seen = watch.report(elsewhere_s)
         record.watch = None if far else seen
         if request.network.is_shaped or far:
-            record.link_after = probe(hosts, directories)
+            record.link_after = probe(hosts, directories, None if far else request.network)
         record.executor = executor.describe()
     record.overhead_s = time.perf_counter() - started - counting - seen.seconds
     return traffic

@@ -114,7 +114,7 @@ def server() -> Callable[[], int]:
             ports.append(port)
             listening.set()
 
-        arguments = {"ready": ready, "clients": wire.EXCHANGES}
+        arguments = {"ready": ready, "once": True}
         threading.Thread(target=wire.serve, args=("127.0.0.1", 0), kwargs=arguments, daemon=True).start()
         assert listening.wait(5)
         return ports[0]
@@ -136,6 +136,24 @@ def test_an_unshaped_link_is_not_the_asked_one(server: Callable[[], int]) -> Non
     result = CliRunner().invoke(network_cli.app, ["probe", "--network", "wan", "--connect", f"127.0.0.1:{server()}"])
     assert result.exit_code == 1
     assert "invalid: RTT between ranks 0 and 1" in " ".join(result.output.split())
+
+
+def test_a_short_look_is_enough_where_it_shows_what_is_asked(
+    server: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise, and where nothing is known of the link, each way is looked at by itself."""
+    made: list[int] = []
+    transfer = wire._transfer
+
+    def counted(host: str, port: int, kind: int, warm: float, measured: float) -> tuple[wire.Received, wire.Received]:
+        made.append(kind)
+        return transfer(host, port, kind, warm, measured)
+
+    monkeypatch.setattr(wire, "_transfer", counted)
+    wire.connect("127.0.0.1", server(), (1.0, 0.0))
+    assert made == [wire._BOTH]
+    seen = wire.connect("127.0.0.1", server())
+    assert made[1:] == [wire._BOTH, wire._DOWN, wire._UP] and min(seen["rate_mbit"], seen["rate_back_mbit"]) > 100
 
 
 def test_a_stranger_does_not_stop_the_server(server: Callable[[], int]) -> None:

@@ -7,6 +7,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ from spu_bench.network.model import Network
 
 if TYPE_CHECKING:
     from spu_bench.executors.base import Host, PartyProcess
+
+_WIRE = (resources.files("spu_bench.network") / "wire.py").read_text()
 
 RTT_TOLERANCE = 0.05
 RTT_TOLERANCE_MS = 0.1
@@ -44,14 +47,21 @@ class LinkProbe(BaseModel):
     seconds: float
 
 
-def probe(hosts: Sequence[Host], directories: Sequence[Path], *, timeout_s: float = 60.0) -> list[LinkProbe]:
+def probe(
+    hosts: Sequence[Host], directories: Sequence[Path], network: Network | None = None, *, timeout_s: float = 60.0
+) -> list[LinkProbe]:
     """Measure the link of each pair of hosts, one pair after the other.
 
+    Knowing the `network` that is asked for, a probe that sees its rates at once is over in a third of the time.
     `directories` are the hosts' own directories as this machine sees them; the probe leaves its files there.
     Raises SpuBenchError ("link") where a host does not answer within `timeout_s`.
     """
     return [
-        _probe_pair(hosts[server], hosts[client], directories[server], directories[client], timeout_s)
+        _probe_pair(
+            *(hosts[server], hosts[client], directories[server], directories[client]),
+            _asked_mbit(network, server, client),
+            timeout_s,
+        )
         for server, client in itertools.combinations(range(len(hosts)), 2)
     ]
 
@@ -97,8 +107,18 @@ def complaints(network: Network, link: LinkProbe) -> list[str]:
     return wrong
 
 
-def _probe_pair(server: Host, client: Host, served: Path, connected: Path, timeout_s: float) -> LinkProbe:
-    wire = ("-m", "spu_bench.network.wire")
+def _asked_mbit(network: Network | None, server: int, client: int) -> tuple[float, float]:
+    """The rates from and to the server that tell the probe when it has seen enough; 0 where none is asked for."""
+    if network is None:
+        return math.inf, math.inf
+    return network.egress_mbit(server) or 0.0, network.egress_mbit(client) or 0.0
+
+
+def _probe_pair(
+    server: Host, client: Host, served: Path, connected: Path, asked_mbit: tuple[float, float], timeout_s: float
+) -> LinkProbe:
+    # as text: a host need not have it where this one has, and importing the package takes as long as half a probe
+    wire = ("-I", "-S", "-c", _WIRE)
     name = f"probe-{server.rank}-{client.rank}"
     port_file, seen_file = served / f"{name}.port.json", connected / f"{name}.seen.json"
     for old in (port_file, seen_file):
@@ -108,6 +128,7 @@ def _probe_pair(server: Host, client: Host, served: Path, connected: Path, timeo
     with _Running(server.start(arguments, environment={}, log=f"{name}.log")) as serving:
         port = _wait_for(port_file, serving, until, served / f"{name}.log")["port"]
         arguments = [*wire, "connect", "--host", server.address, "--port", str(port), "--out", seen_file.name]
+        arguments += ["--asked", *map(str, asked_mbit)]
         with _Running(client.start(arguments, environment={}, log=f"{name}.log")) as connecting:
             seen = _wait_for(seen_file, connecting, until, connected / f"{name}.log")
     return LinkProbe(server=server.rank, client=client.rank, **seen)

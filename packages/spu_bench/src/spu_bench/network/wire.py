@@ -1,25 +1,29 @@
-"""The probe's own small TCP program: `python -m spu_bench.network.wire serve|connect`, standard library only.
+"""The probe's own small TCP program, `serve` or `connect`: one file, standard library only, so that it starts fast.
 
-One connection per exchange: round trips, a bulk transfer to the server, one from it. A transfer's rate counts from
-the moment TCP has had time to fill the link.
+One connection for round trips, then one for a bulk transfer both ways at once, as parties do it, whose acknowledgements
+ride on data. Where that does not show the rate that is asked for, one longer transfer each way. A rate counts from the
+moment TCP has had time to fill the link.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import socket
 import struct
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 _MAGIC = b"spub"
-_ECHO, _TO_SERVER, _FROM_SERVER = 0, 1, 2
-_CHUNK = bytes(1 << 18)
-_MOST_UNSENT = 1 << 20  # bytes: what a sender may hand to TCP ahead, which a slow link would have to drain at the end
+_DONE, _ECHO, _UP, _DOWN, _BOTH = 0, 1, 2, 4, 6  # what a connection is for; bulk to the server, from it, or both
+_CHUNK = bytes(1 << 17)
+_MOST_UNSENT = 1 << 18  # bytes: what a sender may hand to TCP ahead, which a slow link would have to drain at the end
+_ENOUGH = 0.98  # of the rate that is asked for, as a share
 _request = struct.Struct("!4sBdd")
 _answer = struct.Struct("!QQd")
 TIMEOUT_S = 30.0
@@ -29,38 +33,40 @@ class WireError(Exception):
     """The other side of the probe is not there, or is not a probe."""
 
 
-def serve(bind: str, port: int, *, ready: Callable[[int], None], clients: int | None = None) -> None:
-    """Answer probes at `bind`:`port` (0: any free port, told to `ready`); for ever, or for one client's exchanges."""
+def serve(bind: str, port: int, *, ready: Callable[[int], None], once: bool = False) -> None:
+    """Answer probes at `bind`:`port` (0: any free port, told to `ready`); for ever, or until a client is done."""
     with socket.create_server((bind, port), backlog=8) as listener:
         ready(listener.getsockname()[1])
-        served = 0
-        while clients is None or served < clients:
+        while True:
             connection, _ = listener.accept()
             with connection:
                 try:
-                    _answer_one(connection)
+                    if _answer_one(connection) == _DONE and once:
+                        return
                 except (OSError, WireError) as error:
                     print(f"probe: {error}", file=sys.stderr)
-            served += 1
 
 
-EXCHANGES = 3
-"""Connections that one client makes: round trips, bulk to the server, bulk from it."""
-
-
-def connect(host: str, port: int) -> dict[str, Any]:
+def connect(host: str, port: int, asked: tuple[float, float] = (math.inf, math.inf)) -> dict[str, Any]:
     """Measure the link to a server: round trips in ms, payload rates both ways in Mbit/s.
 
+    The rates `asked` for, from the server and to it, tell when a short look is enough; 0 asks for nothing.
     Raises WireError.
     """
     started = time.monotonic()
     try:
         rtts = _round_trips(host, port)
         rtt = sorted(rtts)[len(rtts) // 2]
-        # TCP's slow start needs about ten round trips; then several more give a steady rate.
-        warm, measured = max(0.3, 12 * rtt), max(0.5, 8 * rtt)
-        to_server = _upload(host, port, warm, measured)
-        from_server = _download(host, port, warm, measured)
+        here, there = _transfer(host, port, _BOTH, max(0.2, 10 * rtt), max(0.15, 3 * rtt))
+        total = here.all + there.all
+        if here.mbit < _ENOUGH * asked[0] or there.mbit < _ENOUGH * asked[1]:
+            # one way's queue may have held up the acknowledgements of the other
+            warm, measured = max(0.3, 12 * rtt), max(0.5, 8 * rtt)
+            here, there = _transfer(host, port, _DOWN, warm, measured)[0], _transfer(host, port, _UP, warm, measured)[1]
+            total += here.all + there.all
+        if not (here.mbit and there.mbit):
+            raise WireError("the transfer ended before it could be measured")
+        _open(host, port, _DONE).close()
     except OSError as error:
         raise WireError(f"no probe answers at {host}:{port}: {error}") from error
     rtts_ms = sorted(1e3 * each for each in rtts)
@@ -69,54 +75,39 @@ def connect(host: str, port: int) -> dict[str, Any]:
         "rtt_min_ms": rtts_ms[0],
         "rtt_p99_ms": rtts_ms[min(len(rtts_ms) - 1, int(len(rtts_ms) * 0.99))],
         "pings": len(rtts_ms),
-        "rate_mbit": from_server[0],
-        "rate_back_mbit": to_server[0],
-        "bytes": from_server[1] + to_server[1],
+        "rate_mbit": here.mbit,
+        "rate_back_mbit": there.mbit,
+        "bytes": total,
         "seconds": time.monotonic() - started,
     }
 
 
-def _answer_one(connection: socket.socket) -> None:
+def _answer_one(connection: socket.socket) -> int:
     connection.settimeout(TIMEOUT_S)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     kind, warm, measured = _read_request(connection)
     if kind == _ECHO:
         while ping := connection.recv(64):
             connection.sendall(ping)
-    elif kind == _TO_SERVER:
-        connection.sendall(_answer.pack(*_drain(connection, warm, measured)))
-    elif kind == _FROM_SERVER:
-        _fill(connection, warm + measured)
+    elif kind & _BOTH:
+        _bulk(connection, warm, measured, sends=bool(kind & _DOWN))
+    return kind
 
 
 def _round_trips(host: str, port: int) -> list[float]:
-    """Round trips of one byte, in seconds: up to 1,000 of them or one second, at least 10."""
+    """Round trips of one byte, in seconds: up to 1,000 of them or 0.3 s, at least 8."""
     rtts: list[float] = []
     with _open(host, port, _ECHO) as connection:
         connection.sendall(b"w")
         connection.recv(1)
-        until = time.monotonic() + 1.0
-        while len(rtts) < 10 or (len(rtts) < 1000 and time.monotonic() < until):
+        until = time.monotonic() + 0.3
+        while len(rtts) < 8 or (len(rtts) < 1000 and time.monotonic() < until):
             sent = time.perf_counter()
             connection.sendall(b"p")
             if not connection.recv(1):
                 raise WireError("the probe's server went away")
             rtts.append(time.perf_counter() - sent)
     return rtts
-
-
-def _upload(host: str, port: int, warm: float, measured: float) -> tuple[float, int]:
-    with _open(host, port, _TO_SERVER, warm, measured) as connection:
-        _fill(connection, warm + measured)
-        connection.shutdown(socket.SHUT_WR)
-        counted, total, seconds = _answer.unpack(_exactly(connection, _answer.size))
-    return _mbit(counted, seconds), total
-
-
-def _download(host: str, port: int, warm: float, measured: float) -> tuple[float, int]:
-    with _open(host, port, _FROM_SERVER, warm, measured) as connection:
-        counted, total, seconds = _drain(connection, warm, measured)
-    return _mbit(counted, seconds), total
 
 
 def _open(host: str, port: int, kind: int, warm: float = 0.0, measured: float = 0.0) -> socket.socket:
@@ -126,33 +117,82 @@ def _open(host: str, port: int, kind: int, warm: float = 0.0, measured: float = 
     return connection
 
 
-def _fill(connection: socket.socket, seconds: float) -> None:
+class Received(NamedTuple):
+    """Bytes within the measured window, all bytes, the window's seconds."""
+
+    counted: int
+    all: int
+    seconds: float
+
+    @property
+    def mbit(self) -> float:
+        """The payload rate in Mbit/s; 0 if the transfer ended before its window."""
+        return self.counted * 8e-6 / self.seconds if self.seconds > 0 else 0.0
+
+
+def _transfer(host: str, port: int, kind: int, warm: float, measured: float) -> tuple[Received, Received]:
+    """What came here, and what came there."""
+    with _open(host, port, kind, warm, measured) as connection:
+        return _bulk(connection, warm, measured, sends=bool(kind & _UP))
+
+
+def _bulk(connection: socket.socket, warm: float, measured: float, sends: bool) -> tuple[Received, Received]:
+    """Receive, and meanwhile send if this side `sends`; what came here, and what the other side says came there."""
+    drain = _Drain(connection, warm, measured)
+    sender = threading.Thread(target=_fill, args=(connection, drain, sends), daemon=True)
+    sender.start()
+    drain.run()
+    sender.join(TIMEOUT_S)
+    if len(drain.tail) < _answer.size:
+        raise WireError("the other side of the probe went away")
+    return drain.received, Received(*_answer.unpack(drain.tail))
+
+
+def _fill(connection: socket.socket, drain: _Drain, sends: bool) -> None:
+    """Send until what is received has been measured, and then say how it was."""
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _MOST_UNSENT)
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        connection.sendall(_CHUNK)
+    try:
+        while sends and not drain.over.is_set():
+            connection.sendall(_CHUNK)
+        drain.over.wait(TIMEOUT_S)
+        connection.sendall(_answer.pack(*drain.received))
+        connection.shutdown(socket.SHUT_WR)
+    except OSError:
+        drain.over.set()  # the other side is gone, which the receiver sees too
 
 
-def _drain(connection: socket.socket, warm: float, measured: float) -> tuple[int, int, float]:
-    """Read to the end; give the bytes within the measured window, all bytes, and the window's seconds."""
-    buffer = bytearray(1 << 20)
-    total = counted = 0
-    begin = first = last = 0.0
-    while got := connection.recv_into(buffer):
-        now = time.perf_counter()
-        total += got
-        begin = begin or now
-        if not first:
-            first = last = now if now - begin >= warm else 0.0
-        elif now - first <= measured:
-            counted, last = counted + got, now
-    return counted, total, last - first
+class _Drain:
+    """Reads all that comes; `over` is set once the window is, or all that comes, and `received` is what came in it."""
 
+    def __init__(self, connection: socket.socket, warm: float, measured: float) -> None:
+        self._connection, self._warm, self._measured = connection, warm, measured
+        self.received = Received(0, 0, 0.0)
+        self.tail = b""
+        self.over = threading.Event()
 
-def _mbit(counted: int, seconds: float) -> float:
-    if not counted or seconds <= 0:
-        raise WireError("the transfer ended before it could be measured")
-    return counted * 8e-6 / seconds
+    def run(self) -> None:
+        buffer = bytearray(1 << 20)
+        total = counted = 0
+        begin = first = last = 0.0
+        try:
+            while got := self._connection.recv_into(buffer):
+                now = time.perf_counter()
+                total += got
+                self.tail = (self.tail + buffer[max(0, got - _answer.size) : got])[-_answer.size :]
+                begin = begin or now
+                if self.over.is_set():
+                    continue
+                if not first:
+                    first = last = now if now - begin >= self._warm else 0.0
+                elif now - first <= self._measured:
+                    counted, last = counted + got, now
+                else:
+                    self.received = Received(counted, total, last - first)
+                    self.over.set()
+        finally:
+            if not self.over.is_set():
+                self.received = Received(counted, total, last - first)
+                self.over.set()
 
 
 def _read_request(connection: socket.socket) -> tuple[int, float, float]:
@@ -179,21 +219,22 @@ def _write(path: Path, content: dict[str, Any]) -> None:
 
 def main() -> None:
     """Parse the command line; serve one client, or be it and leave what was seen in a file."""
-    parser = argparse.ArgumentParser(prog="python -m spu_bench.network.wire", description=__doc__)
+    parser = argparse.ArgumentParser(prog="wire", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     server = verbs.add_parser("serve", help="answer one client")
     server.add_argument("--bind", required=True)
     client = verbs.add_parser("connect", help="measure the link to a server")
     client.add_argument("--host", required=True)
     client.add_argument("--port", type=int, required=True)
+    client.add_argument("--asked", type=float, nargs=2, default=(math.inf,) * 2, help="Mbit/s: from, to the server")
     for verb in (server, client):
         verb.add_argument("--out", type=Path, required=True, help="JSON file: the server's port, the client's figures")
     given = parser.parse_args()
     try:
         if given.verb == "serve":
-            serve(given.bind, 0, ready=lambda port: _write(given.out, {"port": port}), clients=EXCHANGES)
+            serve(given.bind, 0, ready=lambda port: _write(given.out, {"port": port}), once=True)
         else:
-            _write(given.out, connect(given.host, given.port))
+            _write(given.out, connect(given.host, given.port, tuple(given.asked)))
     except (OSError, WireError) as error:
         sys.exit(f"probe: {error}")
 

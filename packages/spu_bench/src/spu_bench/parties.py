@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import shutil
 import socket
 import time
@@ -21,6 +22,7 @@ from spu_bench.session import PartyAddress, Session
 
 INPUT, OUTPUTS, OUTCOME, LOG = "input.npz", "outputs.npz", "outcome.json", "party.log"
 LINK, COUNTER = "link.toml", "counter"
+_EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _POLL_S = 0.05
 _GRACE_S = 3.0  # what a party gets to end by itself after a peer has failed
 
@@ -63,15 +65,22 @@ def make_session(request: Request, hosts: list[Host]) -> Session:
 
 
 def _free_ports(hosts: list[Host]) -> list[int]:
-    """A port per host whose successor is free too. On hosts of their own any port is free."""
+    """A port per host whose successor is free too. On hosts of their own any port is free.
+
+    From below the range of which the kernel takes ports for connections: none of those that other processes make
+    until the parties listen can take it away.
+    """
+    least, most, draw = 10_000, int(_EPHEMERAL.read_text().split()[0]), random.SystemRandom()
+    if most < 2 * least:
+        most = 60_000
     ports: list[int] = []
     while len(ports) < len(hosts):
+        port = draw.randrange(least, most - 1)
         with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = first.getsockname()[1]
             try:
+                first.bind(("127.0.0.1", port))
                 second.bind(("127.0.0.1", port + 1))
-            except (OSError, OverflowError):
+            except OSError:
                 continue
             if all(abs(port - other) > 1 for other in ports):
                 ports.append(port)

@@ -49,6 +49,17 @@ def test_it_was_tested(cell, record):
 """
 
 
+SERVED = """
+from mpcvit_harness.cells import Cell, ModelSpec
+
+STUDENT = ModelSpec(config="vit_4_4_28", weights="sweep:shortest/student-s0")
+CELLS = [Cell(experiment="served", name="student", model=STUDENT, repeats=1, warmup=0)]
+
+def test_its_weights_are_the_trained_ones(cell, record):
+    assert record.program.made_by["training"]["test_images"] == 360
+    assert record.program.made_by["attention"] == "scale" and record.accuracy.clear_equal == record.accuracy.clear
+"""
+
 STUDENTS = """
 from mpcvit_harness.trainings import trainings
 
@@ -74,7 +85,10 @@ def written(school: pytest.Pytester) -> dict[str, TrainingRecord]:
 
 
 def test_trained_once_with_its_parents_and_again_when_forced(school: pytest.Pytester) -> None:
-    """The records are those of `mpc-search sweep`; a second session finds them; `--force` is for the cell alone."""
+    """The records are those of `mpc-search sweep`; a second session finds them; `--force` is for the cell alone.
+
+    A latency cell takes the trained weights from where the sweep has left them.
+    """
     (cell,) = listed(school, "-m", "smoke")
     assert (cell["id"], cell["predicted_s"]) == ("student-s0-shortest.toml", None)
     measure(school).assert_outcomes(passed=1)
@@ -86,7 +100,9 @@ def test_trained_once_with_its_parents_and_again_when_forced(school: pytest.Pyte
     assert predicted["absent-s0-shortest.toml"][1] == "similar cells"
     measure(school).assert_outcomes(passed=1)
     assert written(school) == first
-    measure(school, "--force").assert_outcomes(passed=1)
+    school.makepyfile(test_served=SERVED)
+    measure(school, "test_served.py").assert_outcomes(passed=1)
+    measure(school, "test_short.py", "--force").assert_outcomes(passed=1)
     again = written(school)
     assert again["teacher-s0"] == first["teacher-s0"] and again["student-s0"].seconds != first["student-s0"].seconds
 

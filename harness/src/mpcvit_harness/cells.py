@@ -44,10 +44,10 @@ _LATER = {"linear_gelu": None, "weights_held": "server", "open_weights_once": Fa
 class ModelSpec(_Value):
     """The model of a cell, as `vit_models` names its parts.
 
-    `overrides` replaces fields of the named configuration. `weights` is "random:SEED" or "checkpoint:NAME" (a folder
-    that `mpc-search` wrote; it then also fixes config, attention, plan and gelu). `heads` is the head-level plan of a
-    mix: 1 for ReLU-Softmax, 0 for Scale, a row a layer. `linear_gelu` makes it an MPCViT+. `weights_held` by whom,
-    `open_weights_once` and `without` are as for `vit_models.export_program`.
+    `overrides` replaces fields of the named configuration. `weights` is "random:SEED", or "checkpoint:NAME" or
+    "sweep:SWEEP/RUN" (folders that `mpc-search` wrote, which also fix config, attention, plan and gelu). `heads` is the
+    head-level plan of a mix: 1 for ReLU-Softmax, 0 for Scale, a row a layer. `linear_gelu` makes it an MPCViT+.
+    `weights_held` by whom, `open_weights_once` and `without` are as for `vit_models.export_program`.
     """
 
     config: str

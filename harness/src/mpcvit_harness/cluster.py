@@ -48,7 +48,9 @@ class Cluster:
 
     def __init__(self, settings: Settings, machine: str | None) -> None:
         self._ray = _ray()
-        self._settings = replace(settings, checkpoints=str(Path(settings.checkpoints).resolve()))
+        self._settings = replace(
+            settings, checkpoints=str(Path(settings.checkpoints).resolve()), sweeps=str(Path(settings.sweeps).resolve())
+        )
         self._machine = machine
         self._tasks: dict[str, Any] = {}
         alone = {} if "RAY_ADDRESS" in os.environ else {"resources": {LATENCY: 1}, "include_dashboard": False}

@@ -44,7 +44,7 @@ def measure(cell: Cell, settings: Settings, directory: Path, on_wait: Callable[[
     store = Store(settings.results, settings.machine)
     try:
         with measurement_lock(timeout_s=math.inf, on_wait=on_wait):
-            prepared = prepare(cell, directory, Path(settings.checkpoints))
+            prepared = prepare(cell, directory, Path(settings.checkpoints), Path(settings.sweeps))
             for machine in () if settings.force else (settings.machine, *settings.also):
                 known = Store(settings.results, machine).find(cell, prepared.program.manifest.fingerprint)
                 if known is not None:

@@ -30,12 +30,12 @@ class Prepared:
     expected: npt.NDArray[np.float32] | None = None
 
 
-def prepare(cell: Cell, directory: Path, checkpoints: Path) -> Prepared:
+def prepare(cell: Cell, directory: Path, checkpoints: Path, sweeps: Path | None = None) -> Prepared:
     """Export the cell's model into `directory` and draw its images (the first of Fashion-MNIST's test images)."""
     spec = cell.model
     if isinstance(spec, ProgramSpec):
         return Prepared(load_program(_made(spec).save(directory / "program")))
-    model, params, training = _model(spec, checkpoints)
+    model, params, training = _model(spec, {"checkpoint": checkpoints, "sweep": sweeps})
     exported = export_program(
         model.config,
         params,
@@ -78,12 +78,12 @@ def _made(spec: ProgramSpec) -> MadeProgram:
     return made
 
 
-def _model(spec: ModelSpec, checkpoints: Path) -> tuple[Model, dict[str, Any], dict[str, Any] | None]:
+def _model(spec: ModelSpec, trained: dict[str, Path | None]) -> tuple[Model, dict[str, Any], dict[str, Any] | None]:
     kind, _, which = spec.weights.partition(":")
-    if kind == "checkpoint":
-        return load_checkpoint(checkpoints / which)
+    if (folder := trained.get(kind)) is not None:
+        return load_checkpoint(folder / which)
     if kind != "random":
-        raise ValueError(f"weights are random:SEED or checkpoint:NAME, not {spec.weights!r}")
+        raise ValueError(f"weights are random:SEED, checkpoint:NAME or sweep:SWEEP/RUN, not {spec.weights!r}")
     config = get_config(spec.config, num_classes=spec.num_classes, **spec.overrides)
     gelu = spec.gelu or "exact"
     return Model(config, spec.attention, _plan(spec), gelu), init(config, int(which), attention=spec.attention), None
@@ -95,7 +95,7 @@ def _calibration(model: Model, params: dict[str, Any], spec: ModelSpec) -> Calib
         return None
     config = model.config
     shape = (CALIBRATION_IMAGES, config.image_size, config.image_size, config.channels)
-    if spec.weights.startswith("checkpoint:"):
+    if not spec.weights.startswith("random:"):
         images = fashion_mnist("train").images[:CALIBRATION_IMAGES]
     else:
         images = np.random.default_rng(1).normal(size=shape).astype(np.float32)

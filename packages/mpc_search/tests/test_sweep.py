@@ -45,6 +45,18 @@ def test_the_same_comparisons_on_other_data(small: Path, tmp_path: Path) -> None
         load_sweep(other)
 
 
+def test_costs_lie_beside_the_sweep(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path of a cost table starts from the sweep's file, also of one that another names; the key has its content."""
+    student = {run.name: run for run in load_sweep(small)[1]}["student-s3"]
+    small.write_text(small.read_text().replace(str(tmp_path / "costs.json"), "costs.json"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    beside = {run.name: run for run in load_sweep(small)[1]}["student-s3"]
+    assert beside.spec.costs == tmp_path / "costs.json" and beside.key == student.key
+    Path("other.toml").write_text(f'name = "other"\nconfig = "digits"\nscale = "smoke"\nlike = ["{small}"]\n')
+    assert {run.spec.costs for run in load_sweep("other.toml")[1]} == {None, tmp_path / "costs.json"}
+
+
 @pytest.mark.parametrize(
     ("old", "new", "complaint"),
     [

@@ -29,6 +29,7 @@ POINTS = {
     "ours": "the paper's accuracy, our seconds",
     "apart": "the same, where our seconds are not the paper's",
     "trained": "our accuracy, our seconds",
+    "by_seconds": "the same, plans by seconds",
 }
 
 NETWORKS = ("loopback", "lan", "wan")
@@ -49,7 +50,7 @@ PARTS = {
 }
 """What the runtime's operations are parts of."""
 
-FRONTS = {"published": ("published", "mpcvit"), "ours": ("ours",), "trained": ("trained",)}
+FRONTS = {kind: (kind,) for kind in ("ours", "trained", "by_seconds")} | {"published": ("published", "mpcvit")}
 """Of which kinds of points a Pareto front is drawn."""
 
 
@@ -74,8 +75,8 @@ def pareto(
             kind = "apart" if answer.verdict == "not reproduced" else "ours"
             href = answer.records[0].file.as_posix()
             of_data.append(Point(answer.value, fact.accuracy_pct, kind, "", ours, href))
-    for data, point in _trained(measured, trainings):
-        by_data.setdefault(DATA_SETS.get(data, data), []).append(point)
+    for title, point in _trained(measured, trainings):
+        by_data.setdefault(title, []).append(point)
     return [
         Scatter(
             title=title,
@@ -187,7 +188,7 @@ def prediction(measured: Iterable[Measured]) -> Scatter | None:
 
 
 def _trained(measured: Sequence[Measured], trainings: Sequence[Trained]) -> list[tuple[str, Point]]:
-    """Points of our own models, by data set: where seconds were measured of trained weights, or of the same model."""
+    """Points of our own models, by chart: where seconds were measured of trained weights, or of the same model."""
     over_wan = [m for m in measured if m.cell.network_name == "wan"]
     found = []
     for trained in trainings:
@@ -197,8 +198,9 @@ def _trained(measured: Sequence[Measured], trainings: Sequence[Trained]) -> list
         for m in seconds_of(trained, over_wan):
             accuracy = f"{record.test.accuracy:.2%} of {record.test.images:,} test images"
             tip = f"{record.name}\n{accuracy}\n{m.seconds} s measured: {_name(m)}"
-            point = Point(_median(m), 100 * record.test.accuracy, "trained", record.name, tip, trained.page.as_posix())
-            found.append((record.data[0].name, point))
+            kind = "by_seconds" if (record.rule or {}).get("rule") == "seconds" else "trained"
+            point = Point(_median(m), 100 * record.test.accuracy, kind, record.name, tip, trained.page.as_posix())
+            found.append((_chart(record.data[0].name, m), point))
     for m in over_wan:
         made_by = m.record.program.made_by if m.record.program else {}
         training = made_by.get("training")
@@ -206,8 +208,14 @@ def _trained(measured: Sequence[Measured], trainings: Sequence[Trained]) -> list
             accuracy = f"{training['test_accuracy']:.2%} of {training['test_images']:,} test images"
             tip = f"{m.cell.name}\n{accuracy}\n{m.seconds} s measured"
             point = Point(_median(m), 100 * training["test_accuracy"], "trained", m.cell.name, tip, m.file.as_posix())
-            found.append((training.get("data", "trained"), point))
+            found.append((_chart(training.get("data", "trained"), m), point))
     return found
+
+
+def _chart(data: str, m: Measured) -> str:
+    """Where a point of ours belongs: what takes seconds is another thing where heads go one after another."""
+    made_by = m.record.program.made_by if m.record.program else {}
+    return DATA_SETS.get(data, data) + (", heads one after another" if made_by.get("kernels") == "paper" else "")
 
 
 def _short(model: str, mu: str | None, kd: bool) -> str:

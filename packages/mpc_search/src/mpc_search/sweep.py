@@ -29,7 +29,8 @@ class RunSpec(_Table):
     `grid` has lists of values for other fields of this table, or for settings of the config by dotted names; every
     combination is a run, whose name has the values in the places of {field}. `set` has settings of the config.
     A plan comes from the alphas of the run `search` (of the same seed) by a share `mu` and a `rule`, or by `seconds`
-    or the seconds that `mu` would take (`seconds_of_mu`) of the table `costs`; `gelu_share` is for its betas. An
+    or the seconds that `mu` would take (`seconds_of_mu`) of the table `costs`, a path from where the sweep's file is;
+    `gelu_share` is for its betas. An
     evaluation is of the run `of`: privately under each of `protocols` on the first `images` test images.
     """
 
@@ -124,11 +125,14 @@ def _read(name: str | Path) -> SweepSpec:
     known = str(name) in sweep_names()
     path = resources.files("mpc_search") / "sweeps" / f"{name}.toml" if known else Path(name)
     try:
-        return SweepSpec.model_validate(tomllib.loads(path.read_text()))
+        spec = SweepSpec.model_validate(tomllib.loads(path.read_text()))
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise SearchError(f"There is no sweep {name} ({error}). Fix: use {', '.join(sweep_names())}.") from error
     except ValidationError as error:
         raise SearchError(f"{name}: {_first(error)}. Fix: see mpc_search.sweep.") from error
+    here = Path(str(path)).parent
+    entries = (run if run.costs is None else run.model_copy(update={"costs": here / run.costs}) for run in spec.run)
+    return spec.model_copy(update={"run": tuple(entries)})
 
 
 def _entries(spec: SweepSpec) -> list[RunSpec]:

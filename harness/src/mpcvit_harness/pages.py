@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from mpcvit_harness import claims_tables, open_tables, paper_tables, tables
+from mpcvit_harness import claims_tables, open_tables, paper_tables, tables, training_tables
 from mpcvit_harness.claims import CLAIMS, Claims, load
-from mpcvit_harness.measured import Measured, counted, trained
+from mpcvit_harness.measured import Measured, Trained, counted, trained
 from mpcvit_harness.predictions import predictions
 from mpcvit_harness.verdicts import Evaluation, evaluate
 from spu_bench.record import write_whole
@@ -23,6 +23,7 @@ PAGES = (
     "docs/paper-division.md",
     "docs/peers.md",
     "docs/running.md",
+    "docs/search.md",
 )
 """Pages that hold tables: `<!-- table NAME -->` ... `<!-- end of table -->`."""
 
@@ -50,10 +51,20 @@ def _changed(root: Path, results: Path) -> dict[Path, str]:
     """Pages whose tables do not follow from the records, with the text that does."""
     measured = list(counted(root, results))
     claims = load(root / CLAIMS)
-    made = TABLES | _claims_tables(claims, evaluate(claims, measured, trained(root, results)))
+    trainings = list(trained(root, results))
+    made = TABLES | _training_tables(trainings) | _claims_tables(claims, evaluate(claims, measured, trainings))
     pages = {root / name: Path(name) for name in PAGES if (root / name).exists()}
     filled = {path: _filled(path.read_text(), made, measured, name) for path, name in pages.items()}
     return {path: text for path, text in filled.items() if text != path.read_text()}
+
+
+def _training_tables(trainings: list[Trained]) -> dict[str, Table]:
+    """Those that are made from trainings, like the others."""
+
+    def of(table: Callable[[list[Trained], Path], str]) -> Table:
+        return lambda measured, page: table(trainings, page)
+
+    return {name: of(table) for name, table in training_tables.TABLES.items()}
 
 
 def _claims_tables(claims: Claims, evaluations: list[Evaluation]) -> dict[str, Table]:

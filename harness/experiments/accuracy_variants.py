@@ -2,7 +2,7 @@
 
 The paper's attention table (accuracy and latency of Softmax, ReLU-Softmax, Scale, 2Quad, 2ReLU, Sparsemax, XNorm, ...)
 could not be read; quoted is that 2ReLU has the highest accuracy and Scale the lowest latency. `variants` is its latency
-side. Softmax is the run `teacher`.
+side. Softmax is the run `teacher`. Whether an order hangs on the learning rate, the sweep `rates` says.
 
 Expected: `reduced`, three seeds of Fashion-MNIST, an hour on two cores; `paper` on CIFAR-10 days.
     pytest harness/experiments/accuracy_variants.py --scale reduced --results results
@@ -21,6 +21,7 @@ CELLS = [
     *trainings("accuracy_variants", "digits", "smoke", "two_relu"),
     *trainings("accuracy_variants", "reduced", "reduced", *OURS),
     *trainings("accuracy_variants", "variants", "reduced", *OTHERS),
+    *trainings("accuracy_variants", "rates", "reduced", *(f"{kind}-*" for kind in OURS)),
     *trainings("accuracy_variants", "cifar10", "paper", *OURS, *OTHERS),
 ]
 
@@ -29,6 +30,6 @@ ATTENTION = {"teacher": "softmax", "thex": "the_x"}
 
 def test_the_attention_is_the_cells(cell: TrainingCell, record: TrainingRecord) -> None:
     """In every layer and head, and the model has learnt with it."""
-    kind = cell.run.rpartition("-s")[0]
+    kind = cell.run.rpartition("-s")[0].partition("-0.")[0]
     assert record.model["attention"] == ATTENTION.get(kind, kind) and record.plan is None
     assert record.test is not None and record.test.accuracy > 2 / record.model["num_classes"]

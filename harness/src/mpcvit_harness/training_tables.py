@@ -49,5 +49,6 @@ def _heads(record: TrainingRecord) -> str:
 
 TABLES = {
     "accuracies": accuracies("reduced_fashion_mnist"),
+    "accuracies_of_rates": accuracies("reduced_rates"),
     "accuracies_of_variants": accuracies("reduced_variants"),
 }

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from spu_bench.cost.relay import Relay
+from spu_bench.cost.relay import Message, Relay, flights
 
 
 def message(body: bytes) -> bytes:
@@ -43,9 +43,18 @@ def test_what_passes_is_the_same_and_is_counted(line: tuple[Relay, socket.socket
     sent = b"".join(message(bytes([i]) * size) for i, size in enumerate((5, 0, 300_000, 70_000)))
     threading.Thread(target=lambda: [caller.sendall(sent[i : i + 7_001]) for i in range(0, len(sent), 7_001)]).start()
     assert receive(called, len(sent)) == sent
-    assert relay.take_messages() == [5, 0, 300_000, 70_000] and relay.take_messages() == []
+    taken = relay.take_messages()
+    assert [each.size for each in taken] == [5, 0, 300_000, 70_000] and relay.take_messages() == []
+    assert all(each.began_s <= each.whole_s for each in taken)
     called.sendall(b"any answer")
     assert receive(caller, 10) == b"any answer"
+
+
+def test_what_follows_one_another_is_one_flight() -> None:
+    """A pause between the end of one message and the beginning of the next parts them, however long each takes."""
+    messages = [Message(5, 0.0, 1.0), Message(7, 1.004, 1.1), Message(11, 1.2, 1.2), Message(13, 1.205, 1.3)]
+    assert flights(messages, 0.005) == [12, 11, 13] and flights(messages[::-1], 0.006) == [12, 24]
+    assert flights([], 0.005) == []
 
 
 def test_no_sooner_than_delay_and_rate_allow(line: tuple[Relay, socket.socket, socket.socket]) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from spu import Io, libspu
 
 from spu_bench.cost.pair import Pair, Run, pair
+from spu_bench.cost.relay import Message, flights
 from spu_bench.cost.steps import VISIBILITY, Compiled, Step
 from spu_bench.cost.table import TOP_UP, StepCost, StepTable, sizes
 from spu_bench.options import Options, runtime_config
@@ -60,7 +61,7 @@ class _Kind:
     storage: tuple[str, ...] = ()
     instances: int = 0
     runs: list[Run] = field(default_factory=list)
-    messages: tuple[list[int], list[int]] = ([], [])
+    messages: tuple[list[Message], list[Message]] = ([], [])
 
     def run(self, joined: Pair) -> Run:
         return joined.run(self.step.module(), self.operands, self.step.results)
@@ -98,11 +99,14 @@ def measure(compiled: Compiled, shares: Shares, table: StepTable, progress: Prog
     if waited := [run.wall_s / run.cpu_s for run in whole if run.cpu_s > _LONG_ENOUGH_S]:
         table.waited = max(table.waited, median(waited))
     with pair(table.protocol, table.options, relayed=True) as joined:
+        if not lockstep:
+            joined.shape(*_NEAR)  # so that a wait for the other party shows as a pause
         relayed = _first_pass(joined, compiled, shares, progress, every=False)
         for key, cost in new.items():
             each_way = zip(relayed[key].messages, cost.sent_messages)
-            # the smallest are acknowledgements, which SPU does not count
-            sent = (sorted(messages)[max(0, len(messages) - count) :] for messages, count in each_way)
+            sent = [
+                _at_once(messages, count) if lockstep else flights(messages, _NEAR[0]) for messages, count in each_way
+            ]
             cost.message_bytes = sizes(max(sent, key=sum))
             cost.turns, cost.path_bytes = max(cost.sent_messages), max(cost.sent_bytes)
         if not lockstep:
@@ -111,6 +115,11 @@ def measure(compiled: Compiled, shares: Shares, table: StepTable, progress: Prog
             if table.top_up is None and top_up is not None and turns is not None:
                 table.top_up = top_up.model_copy(update={"turns": round(turns, 1)})
     table.steps.update(new)
+
+
+def _at_once(messages: list[Message], count: int) -> list[int]:
+    """Sizes of the `count` largest messages: the smaller are acknowledgements, which SPU does not count."""
+    return sorted(message.size for message in messages)[max(0, len(messages) - count) :]
 
 
 def _first_pass(

@@ -13,7 +13,7 @@ from typing import Any
 
 from spu import libspu
 
-from spu_bench.cost.relay import Relay
+from spu_bench.cost.relay import Message, Relay
 from spu_bench.errors import SpuBenchError
 from spu_bench.executors.loopback import LoopbackExecutor
 from spu_bench.network import LOOPBACK
@@ -80,8 +80,8 @@ class Pair:
         for relay in self._relays:
             relay.delay_s, relay.rate = delay_s, rate
 
-    def take_messages(self) -> tuple[list[int], list[int]]:
-        """Sizes of what has passed from the server and from the client since the last call, acknowledgements too."""
+    def take_messages(self) -> tuple[list[Message], list[Message]]:
+        """What has passed from the server and from the client since the last call, acknowledgements too."""
         if not self._relays:
             return [], []
         to_server, to_client = (relay.take_messages() for relay in self._relays)

@@ -12,12 +12,36 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 
 from spu_bench.errors import SpuBenchError
 
 _HEAD = struct.Struct(">4sII")  # of baidu_std, which brpc speaks: magic, bytes of the body, bytes of its description
 _CHUNK = 1 << 18
+
+
+@dataclass(frozen=True)
+class Message:
+    """What passed a relay as one: bytes of its body, and when it began and had come whole (monotonic clock, s)."""
+
+    size: int
+    began_s: float
+    whole_s: float
+
+
+def flights(messages: Iterable[Message], pause_s: float) -> list[int]:
+    """Bytes that followed one another in one direction, with less than a pause between any two messages."""
+    sizes: list[int] = []
+    last_s = float("-inf")
+    for message in sorted(messages, key=lambda message: message.began_s):
+        if message.began_s - last_s < pause_s:
+            sizes[-1] += message.size
+        else:
+            sizes.append(message.size)
+        last_s = max(last_s, message.whole_s)
+    return sizes
 
 
 class Relay:
@@ -29,7 +53,7 @@ class Relay:
     def __init__(self, target: int) -> None:
         self.delay_s = 0.0
         self.rate: float | None = None
-        self._messages: list[int] = []
+        self._messages: list[Message] = []
         self._target = target
         self._free_at = {True: 0.0, False: 0.0}
         self._connections: list[socket.socket] = []
@@ -37,8 +61,8 @@ class Relay:
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def take_messages(self) -> list[int]:
-        """Sizes in bytes of the messages that went to the target since the last call."""
+    def take_messages(self) -> list[Message]:
+        """The messages that went to the target since the last call."""
         taken, self._messages[:] = list(self._messages), []
         return taken
 
@@ -74,14 +98,14 @@ class Relay:
                 data = source.recv(_CHUNK)
             except OSError:
                 data = b""
-            now = time.monotonic()
+            came = due = time.monotonic()
             if self.rate:
-                self._free_at[there] = now = max(now, self._free_at[there]) + len(data) / self.rate
-            held.put((now + self.delay_s, data))
+                self._free_at[there] = due = max(due, self._free_at[there]) + len(data) / self.rate
+            held.put((due + self.delay_s, data))
             if not data:
                 return
             if frames is not None:
-                frames.feed(data)
+                frames.feed(data, came)
 
     def _write(self, sink: socket.socket, held: queue.SimpleQueue[tuple[float, bytes]]) -> None:
         while True:
@@ -97,29 +121,34 @@ class Relay:
 
 
 class _Frames:
-    """Finds the messages in one connection's stream of bytes, and puts their sizes into `found`."""
+    """Finds the messages in one connection's stream of bytes, and puts them into `found`."""
 
-    def __init__(self, found: list[int]) -> None:
+    def __init__(self, found: list[Message]) -> None:
         self._found = found
         self._head = b""
-        self._left = 0
+        self._left = self._size = 0
+        self._began_s = 0.0
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes, now: float) -> None:
         position = 0
         while position < len(data):
             if self._left:
                 taken = min(self._left, len(data) - position)
                 self._left -= taken
                 position += taken
+                if not self._left:
+                    self._found.append(Message(self._size, self._began_s, now))
                 continue
+            self._began_s = self._began_s if self._head else now
             taken = min(_HEAD.size - len(self._head), len(data) - position)
             self._head += data[position : position + taken]
             position += taken
             if len(self._head) == _HEAD.size:
-                magic, self._left, _ = _HEAD.unpack(self._head)
+                magic, self._size, _ = _HEAD.unpack(self._head)
                 if magic != b"PRPC":
                     raise SpuBenchError(
                         "The link does not speak baidu_std.", "leave brpc_channel_protocol at its default.", "bad_input"
                     )
-                self._found.append(self._left)
-                self._head = b""
+                self._head, self._left = b"", self._size
+                if not self._left:
+                    self._found.append(Message(0, self._began_s, now))

@@ -26,8 +26,9 @@ class StepCost(_Strict):
 
     `seconds` is what it takes on the loopback device. `turns` counts the one-way delays on its critical path, and
     `path_bytes` the bytes on it: what it would take more over a link of another delay and rate. `sent_bytes` and
-    `sent_messages` are those of the server and the client; `message_bytes` lists the sizes of the messages one
-    direction, largest volume of the two, as pairs of size and count. `top_ups` is how often a run finds the parties'
+    `sent_messages` are those of the server and the client; `message_bytes` lists what is sent in one
+    direction without a wait, that of the two with more volume, as pairs of size and count: the messages of a protocol
+    in lockstep, what follows one another in any other. `top_ups` is how often a run finds the parties'
     stock of oblivious transfers empty, on average, and makes a new one. `storage` is how SPU keeps the results.
     """
 

@@ -206,17 +206,14 @@ OVERHEAD_S = {"netns": 3.0, "docker": 8.0}
 """What the harness may take around a cell's parties, by executor."""
 
 
-RECENT = 10
-"""How many cells of a kind the overhead is taken from: the latest, as the harness becomes faster."""
-
-
 def overhead(measured: list[Measured], page: Path) -> str:
-    """Seconds that the harness took around the parties of the latest cells, by executor and network."""
+    """Seconds that the harness took around a cell's parties, by executor and network, of the newest code there."""
     kinds: dict[tuple[str, str], list[Measured]] = {}
     for m in sorted(measured, key=lambda m: m.record.started_at, reverse=True):
         if m.record.overhead_s is not None:
             of = kinds.setdefault((str(m.record.executor.get("executor", "")), m.record.request.network.name), [])
-            of += [m] if len(of) < RECENT else []
+            if not of or of[0].record.code.get("source") == m.record.code.get("source"):
+                of.append(m)
     rows = []
     for (name, network), cells in sorted(kinds.items()):
         longest = max(cells, key=lambda m: m.record.overhead_s or 0.0)
@@ -235,7 +232,7 @@ def overhead(measured: list[Measured], page: Path) -> str:
                 longest.link(page, "longest"),
             )
         )
-    head = ("executor", "network", "latest cells", "overhead s: median", "largest", "of it two probes", "at most", "")
+    head = ("executor", "network", "cells", "overhead s: median", "largest", "of it two probes", "at most", "")
     return markdown(head, rows)
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from mpc_search import SearchError
 from mpc_search.record import TrainingRecord
 from mpc_search.runner import outstanding
 from mpcvit_harness.cells import AnyCell, Cell, TrainingCell
@@ -93,10 +92,7 @@ class Cluster:
 
     def _train(self, cell: TrainingCell) -> None:
         """A task for each run that the cell still needs; cells that need the same share it."""
-        try:
-            job = Job.of(cell, self._settings)
-        except SearchError:
-            return  # said when the cell's turn comes
+        job = Job.of(cell, self._settings)
         # a core each: more threads would be in the way of the training on the next one
         flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false".strip()
         wanted = {"num_cpus": 1, "max_retries": 5, "runtime_env": {"env_vars": {"XLA_FLAGS": flags}}}
@@ -114,13 +110,11 @@ class Cluster:
         return self._tasks.get(str(path)) or self._ray.put(Trained.at(job.places, TrainingRecord.load(path)))
 
     def _trained(self, cell: TrainingCell) -> TrainingRecord | str:
-        try:
-            job = Job.of(cell, self._settings)
-        except SearchError as error:
-            return str(error)
+        job = Job.of(cell, self._settings)
         for run in job.runs:
             if (key := str(job.places.record(run.name))) in self._tasks:
                 self._ray.get(self._tasks[key]).keep(job.places)
+                del self._tasks[key]  # stored for every other cell that builds on it
         return job.result([TrainingRecord.load(job.places.record(run.name)) for run in job.runs])
 
     def close(self) -> None:

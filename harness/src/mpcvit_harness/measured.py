@@ -11,6 +11,9 @@ from mpcvit_harness.cells import Cell
 from mpcvit_harness.store import LOCAL, all_records, all_trainings
 from spu_bench import RunRecord
 
+CLASSIFIERS = ("teacher", "retrain")
+"""Stages of trainings that end in a model to be used."""
+
 
 class Filed:
     """What has its file: a record's, relative to the root of the repository."""

@@ -7,17 +7,15 @@ from pathlib import Path
 
 from mpc_search.record import TrainingRecord
 from mpc_search.summary import points
-from mpcvit_harness.measured import Trained
+from mpcvit_harness.measured import CLASSIFIERS, Trained
 from mpcvit_harness.tables import markdown
-
-_CLASSIFIERS = ("teacher", "retrain")
 
 
 def accuracies(sweep: str) -> Callable[[Sequence[Trained], Path], str]:
     """A table of the trained models of `sweep`, the most accurate first, with every seed's record."""
 
     def table(trainings: Sequence[Trained], page: Path) -> str:
-        of = [t for t in trainings if t.record.experiment == sweep and t.record.stage in _CLASSIFIERS]
+        of = [t for t in trainings if t.record.experiment == sweep and t.record.stage in CLASSIFIERS]
         rows = []
         for point in sorted(points(t.record for t in of).values(), key=lambda point: -point.mean):
             mine = sorted(

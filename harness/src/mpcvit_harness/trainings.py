@@ -114,8 +114,8 @@ def train_here(sweep: str, run: Run, directory: str, *parents: Trained) -> Train
 
 def done(cell: TrainingCell, settings: Settings) -> bool:
     """Whether there is a good record of exactly this run."""
-    (run,) = [run for run in _sweep(cell.sweep)[1] if run.name == cell.run]
-    return _places(cell, settings).done(run) is not None
+    job = Job.of(cell, settings)
+    return job.places.done(job.runs[-1]) is not None
 
 
 def folder(cell: TrainingCell) -> str:

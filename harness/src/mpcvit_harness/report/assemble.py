@@ -31,7 +31,6 @@ RECORDS = "records.tar.xz"
 _MAY_BE_LEFT_OUT = re.compile(r"</(td|th|tr|dt|dd|li)>")
 """End tags that HTML does not need: a tenth of a page."""
 
-
 _CLOSED = re.compile(r"(<details><summary>[^<]*</summary>)(.*?)(</details>)", re.DOTALL)
 """A part that a reader opens."""
 
@@ -83,8 +82,8 @@ class _Site:
 
     def drop_what_was(self) -> None:
         for folder in ("cells", "trainings", "machines"):
-            kept = (path for path in (self.out / folder).glob("**/*") if path.is_file())
-            for old in set(kept) - self.written:
+            there = {path for path in (self.out / folder).glob("**/*") if path.is_file()}
+            for old in there - self.written:
                 old.unlink()
 
 

@@ -19,9 +19,6 @@ _SHAPE = (
 )
 """What of a configuration a latency depends on."""
 
-CLASSIFIERS = ("teacher", "retrain")
-"""Stages that end in a model to be used."""
-
 
 @dataclass(frozen=True)
 class Trained(measured.Trained):

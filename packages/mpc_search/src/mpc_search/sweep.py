@@ -30,8 +30,8 @@ class RunSpec(_Table):
     combination is a run, whose name has the values in the places of {field}. `set` has settings of the config.
     A plan comes from the alphas of the run `search` (of the same seed) by a share `mu` and a `rule`, or by `seconds`
     or the seconds that `mu` would take (`seconds_of_mu`) of the table `costs`, a path from where the sweep's file is;
-    `gelu_share` is for its betas. An
-    evaluation is of the run `of`: privately under each of `protocols` on the first `images` test images.
+    `gelu_share` is for its betas. An evaluation is of the run `of`: privately under each of `protocols` on the first
+    `images` test images.
     """
 
     name: str

@@ -53,7 +53,7 @@ def _lay_out(directory: Path, rank: int, program: Program, inputs: Path | None) 
 
 def make_session(request: Request, hosts: list[Host]) -> Session:
     """The session of `request` on `hosts`, with ports that are free there."""
-    ports = _free_ports(hosts)
+    ports = free_ports(len(hosts))
     return Session(
         protocol=request.protocol,
         runtime=request.runtime,
@@ -64,8 +64,8 @@ def make_session(request: Request, hosts: list[Host]) -> Session:
     )
 
 
-def _free_ports(hosts: list[Host]) -> list[int]:
-    """A port per host whose successor is free too. On hosts of their own any port is free.
+def free_ports(count: int) -> list[int]:
+    """So many ports of this machine, each with a successor that is free too. On hosts of their own any port is free.
 
     From below the range of which the kernel takes ports for connections: none of those that other processes make
     until the parties listen can take it away.
@@ -74,7 +74,7 @@ def _free_ports(hosts: list[Host]) -> list[int]:
     if most < 2 * least:
         most = 60_000
     ports: list[int] = []
-    while len(ports) < len(hosts):
+    while len(ports) < count:
         port = draw.randrange(least, most - 1)
         with socket.socket() as first, socket.socket() as second:
             try:

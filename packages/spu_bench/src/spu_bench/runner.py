@@ -153,13 +153,14 @@ def _run_on_hosts(
     request = record.request
     started = time.perf_counter()
     far = executor.name == HostsExecutor.name  # its link is as it is, and this machine only looks on
+    asked = None if far else request.network
     with executor.open(request.network, directories) as hosts:
         record.executor = executor.describe()
         counting = time.perf_counter()
         traffic = [] if counts_itself(request.runtime) else count_traffic(request, program, scratch / "counting")
         counting = time.perf_counter() - counting
         if request.network.is_shaped or far:
-            record.link_before = probe(hosts, directories, None if far else request.network)
+            record.link_before = probe(hosts, directories, asked)
             _require_link(record)
         shaped_s = _shapers_s(executor)
         try:
@@ -177,7 +178,7 @@ def _run_on_hosts(
         seen = watch.report(elsewhere_s)
         record.watch = None if far else seen
         if request.network.is_shaped or far:
-            record.link_after = probe(hosts, directories, None if far else request.network)
+            record.link_after = probe(hosts, directories, asked)
         record.executor = executor.describe()
     record.overhead_s = time.perf_counter() - started - counting - seen.seconds
     return traffic

@@ -18,6 +18,7 @@ from spu_bench.errors import SpuBenchError
 from spu_bench.executors.loopback import LoopbackExecutor
 from spu_bench.network import LOOPBACK
 from spu_bench.options import Options
+from spu_bench.parties import free_ports
 
 _START_S = 180.0
 
@@ -105,7 +106,7 @@ def pair(protocol: str, options: Options, *, relayed: bool) -> Iterator[Pair]:
             stack.callback(process.wait, 10)
             stack.callback(process.terminate)
             stations.append(stack.enter_context(_accepted(listener, Path(host.directory) / "station.log")))
-        ports = _free_ports()
+        ports = free_ports(2)
         relays = [Relay(port) for port in ports] if relayed else []
         for relay in relays:
             stack.callback(relay.close)
@@ -127,10 +128,3 @@ def _accepted(listener: Listener, log: Path) -> Iterator[Connection]:
         raise SpuBenchError(f"A party of the measurement did not start: {last}", "mend that.", "peer") from None
     with connection:
         yield connection
-
-
-def _free_ports() -> list[int]:
-    with socket.socket() as first, socket.socket() as second:
-        for each in (first, second):
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in (first, second)]

@@ -61,8 +61,8 @@ def _changed(root: Path, results: Path) -> dict[Path, str]:
 def _training_tables(trainings: list[Trained]) -> dict[str, Table]:
     """Those that are made from trainings, like the others."""
 
-    def of(table: Callable[[list[Trained], Path], str]) -> Table:
-        return lambda measured, page: table(trainings, page)
+    def of(table: training_tables.Table) -> Table:
+        return lambda measured, page: table(measured, trainings, page)
 
     return {name: of(table) for name, table in training_tables.TABLES.items()}
 

@@ -1,20 +1,23 @@
-"""Tables made from the records of trainings: accuracy over seeds, run by run."""
+"""Tables made from the records of trainings: accuracy over seeds, also beside the seconds of the same models."""
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mpc_search.record import TrainingRecord
 from mpc_search.summary import points
-from mpcvit_harness.measured import CLASSIFIERS, Trained
+from mpcvit_harness.measured import CLASSIFIERS, Measured, Trained, training_of
 from mpcvit_harness.tables import markdown
 
+Table = Callable[[Sequence[Measured], Sequence[Trained], Path], str]
 
-def accuracies(sweep: str) -> Callable[[Sequence[Trained], Path], str]:
+
+def accuracies(sweep: str) -> Table:
     """A table of the trained models of `sweep`, the most accurate first, with every seed's record."""
 
-    def table(trainings: Sequence[Trained], page: Path) -> str:
+    def table(measured: Sequence[Measured], trainings: Sequence[Trained], page: Path) -> str:
         of = [t for t in trainings if t.record.experiment == sweep and t.record.stage in CLASSIFIERS]
         rows = []
         for point in sorted(points(t.record for t in of).values(), key=lambda point: -point.mean):
@@ -24,7 +27,7 @@ def accuracies(sweep: str) -> Callable[[Sequence[Trained], Path], str]:
             rows.append(
                 (
                     f"`{point.name}`",
-                    f"{100 * point.mean:.2f}" + (f" ± {100 * point.deviation:.2f}" if len(mine) > 1 else ""),
+                    _spread([100 * accuracy for accuracy in point.accuracies.values()]),
                     ", ".join(dict.fromkeys(_heads(t.record) for t in mine)),
                     ", ".join(t.link(page, f"{100 * point.accuracies[t.record.seed]:.2f}") for t in mine),
                 )
@@ -33,6 +36,40 @@ def accuracies(sweep: str) -> Callable[[Sequence[Trained], Path], str]:
         return markdown(head, rows)
 
     return table
+
+
+def budgets(measured: Sequence[Measured], trainings: Sequence[Trained], page: Path) -> str:
+    """Accuracy of each plan beside its measured seconds, the fastest first, of those seeds that were measured."""
+    pairs: dict[tuple[str, str], list[tuple[Measured, Trained]]] = {}
+    for m in measured:
+        made_by = m.record.program.made_by if m.record.program else {}
+        if m.cell.experiment == "budgets" and (training := training_of(made_by, trainings)):
+            run = training.record.name.removesuffix(f"-s{training.record.seed}")
+            pairs.setdefault((m.cell.name.removesuffix(f"-{training.record.name}"), run), []).append((m, training))
+    rows = []
+    for (heads, run), of in pairs.items():
+        seconds = [m.record.statistics.median for m, _ in of if m.record.statistics]
+        tests = [t.record.test for _, t in of]
+        rows.append(
+            (
+                heads.replace("_", " "),
+                f"`{run}`",
+                _spread(seconds),
+                _spread([100 * test.accuracy for test in tests if test]),
+                ", ".join(dict.fromkeys(_heads(t.record) for _, t in of)),
+                ", ".join(f"{m.link(page, 's')} {t.link(page, '%')}" for m, t in of),
+                statistics.fmean(seconds),
+            )
+        )
+    rows.sort(key=lambda row: (row[0], row[-1]))
+    head = ("heads", "run", "seconds over `wan`", "test accuracy, %", "ReLU-Softmax heads of each layer", "records")
+    return markdown(head, [row[:-1] for row in rows])
+
+
+def _spread(values: Sequence[float]) -> str:
+    """Mean ± s.d., the mean alone of a single value."""
+    mean = f"{statistics.fmean(values):.2f}"
+    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.2f}"
 
 
 def _heads(record: TrainingRecord) -> str:
@@ -45,8 +82,9 @@ def _heads(record: TrainingRecord) -> str:
     return " ".join(str(sum(layer["on"])) for layer in layers)
 
 
-TABLES = {
+TABLES: dict[str, Table] = {
     "accuracies": accuracies("reduced_fashion_mnist"),
     "accuracies_of_rates": accuracies("reduced_rates"),
     "accuracies_of_variants": accuracies("reduced_variants"),
+    "budgets": budgets,
 }

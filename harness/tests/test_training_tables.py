@@ -1,0 +1,44 @@
+"""Tables of trainings, on stored records with chosen numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from experiment_files import ANY_RECORD, PutRecord, PutTraining
+
+from mpcvit_harness.measured import counted, trained
+from mpcvit_harness.training_tables import TABLES
+from spu_bench import RunRecord
+
+MODEL = {"attention": "mix"}
+
+
+def test_seconds_stand_beside_the_accuracy_of_the_same_weights(
+    tmp_path: Path, put: PutRecord, put_training: PutTraining
+) -> None:
+    """Over seeds that were measured; a model trained anew since, under the same name, is another one."""
+    program = RunRecord.load(ANY_RECORD).program
+    assert program is not None
+
+    def measured(run: str, seed: int, seconds: float, heads: str = "batched", of: str | None = None) -> None:
+        training = {"fingerprint": of or f"{run}-{seed}"}
+        made_by = {**program.made_by, "training": training}
+        put("budgets", f"{heads}-{run}-s{seed}", seconds, program=program.model_copy(update={"made_by": made_by}))
+
+    for run, seed, percent in (("slow", 0, 80.0), ("slow", 1, 82.0), ("slow", 2, 50.0), ("fast", 0, 70.0)):
+        put_training("sweep", run, seed, percent, fingerprint=f"{run}-{seed}", model=MODEL)
+    measured("slow", 0, 3.0)
+    measured("slow", 1, 5.0)
+    measured("slow", 2, 9.0, of="an earlier training")
+    measured("fast", 0, 2.0)
+    measured("fast", 0, 8.0, heads="per_head")
+
+    results = tmp_path / "results"
+    found = TABLES["budgets"](list(counted(tmp_path, results)), list(trained(tmp_path, results)), Path("docs/page.md"))
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in found.splitlines()[2:]]
+    assert [row[:4] for row in rows] == [
+        ["batched", "`fast`", "2.00", "70.00"],
+        ["batched", "`slow`", "4.00 ± 1.41", "81.00 ± 1.41"],
+        ["per head", "`fast`", "8.00", "70.00"],
+    ]
+    assert rows[1][-1].count("../results/here/budgets/") == rows[1][-1].count("../results/here/sweep/") == 2

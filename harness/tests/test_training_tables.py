@@ -16,7 +16,10 @@ MODEL = {"attention": "mix"}
 def test_seconds_stand_beside_the_accuracy_of_the_same_weights(
     tmp_path: Path, put: PutRecord, put_training: PutTraining
 ) -> None:
-    """Over seeds that were measured; a model trained anew since, under the same name, is another one."""
+    """Over seeds that were measured; a model trained anew since, under the same name, is another one.
+
+    Two rules that come to the same plan train the same weights, and keep their names.
+    """
     program = RunRecord.load(ANY_RECORD).program
     assert program is not None
 
@@ -27,10 +30,12 @@ def test_seconds_stand_beside_the_accuracy_of_the_same_weights(
 
     for run, seed, percent in (("slow", 0, 80.0), ("slow", 1, 82.0), ("slow", 2, 50.0), ("fast", 0, 70.0)):
         put_training("sweep", run, seed, percent, fingerprint=f"{run}-{seed}", model=MODEL)
+    put_training("sweep", "same", 0, 70.0, fingerprint="fast-0", model=MODEL)
     measured("slow", 0, 3.0)
     measured("slow", 1, 5.0)
     measured("slow", 2, 9.0, of="an earlier training")
     measured("fast", 0, 2.0)
+    measured("same", 0, 2.5, of="fast-0")
     measured("fast", 0, 8.0, heads="per_head")
 
     results = tmp_path / "results"
@@ -38,7 +43,8 @@ def test_seconds_stand_beside_the_accuracy_of_the_same_weights(
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in found.splitlines()[2:]]
     assert [row[:4] for row in rows] == [
         ["batched", "`fast`", "2.00", "70.00"],
+        ["batched", "`same`", "2.50", "70.00"],
         ["batched", "`slow`", "4.00 ± 1.41", "81.00 ± 1.41"],
         ["per head", "`fast`", "8.00", "70.00"],
     ]
-    assert rows[1][-1].count("../results/here/budgets/") == rows[1][-1].count("../results/here/sweep/") == 2
+    assert rows[2][-1].count("../results/here/budgets/") == rows[2][-1].count("../results/here/sweep/") == 2

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
 from mpc_search.record import TrainingRecord
 from mpcvit_harness.cells import Cell
@@ -55,15 +54,6 @@ class Trained(Filed):
 
     record: TrainingRecord
     file: Path
-
-
-AnyTrained = TypeVar("AnyTrained", bound=Trained)
-
-
-def training_of(made_by: dict[str, Any], trainings: Iterable[AnyTrained]) -> AnyTrained | None:
-    """The training record of the weights that a Program holds, where the store has it."""
-    fingerprint = (made_by.get("training") or {}).get("fingerprint")
-    return next((t for t in trainings if fingerprint and t.record.fingerprint == fingerprint), None)
 
 
 def counted(root: Path, results: Path) -> Iterator[Measured]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mpc_search.record import TrainingRecord
 from mpc_search.summary import points
-from mpcvit_harness.measured import CLASSIFIERS, Measured, Trained, training_of
+from mpcvit_harness.measured import CLASSIFIERS, Measured, Trained
 from mpcvit_harness.tables import markdown
 
 Table = Callable[[Sequence[Measured], Sequence[Trained], Path], str]
@@ -29,10 +29,11 @@ def accuracies(sweep: str) -> Table:
                     f"`{point.name}`",
                     _spread([100 * accuracy for accuracy in point.accuracies.values()]),
                     ", ".join(dict.fromkeys(_heads(t.record) for t in mine)),
+                    f"{statistics.fmean(t.record.seconds for t in mine) / 60:.1f}",
                     ", ".join(t.link(page, f"{100 * point.accuracies[t.record.seed]:.2f}") for t in mine),
                 )
             )
-        head = ("run", "test accuracy, %: mean ± s.d.", "ReLU-Softmax heads of each layer", "seeds")
+        head = ("run", "test accuracy, %: mean ± s.d.", "ReLU-Softmax heads of each layer", "minutes of a run", "seeds")
         return markdown(head, rows)
 
     return table
@@ -42,8 +43,7 @@ def budgets(measured: Sequence[Measured], trainings: Sequence[Trained], page: Pa
     """Accuracy of each plan beside its measured seconds, the fastest first, of those seeds that were measured."""
     pairs: dict[tuple[str, str], list[tuple[Measured, Trained]]] = {}
     for m in measured:
-        made_by = m.record.program.made_by if m.record.program else {}
-        if m.cell.experiment == "budgets" and (training := training_of(made_by, trainings)):
+        if m.cell.experiment == "budgets" and (training := _run_of(m, trainings)):
             run = training.record.name.removesuffix(f"-s{training.record.seed}")
             pairs.setdefault((m.cell.name.removesuffix(f"-{training.record.name}"), run), []).append((m, training))
     rows = []
@@ -66,6 +66,14 @@ def budgets(measured: Sequence[Measured], trainings: Sequence[Trained], page: Pa
     return markdown(head, [row[:-1] for row in rows])
 
 
+def _run_of(m: Measured, trainings: Sequence[Trained]) -> Trained | None:
+    """The training that the cell is named after, if these are its weights: two rules may come to the same plan."""
+    made_by = m.record.program.made_by if m.record.program else {}
+    of = (made_by.get("training") or {}).get("fingerprint")
+    named = (t for t in trainings if m.cell.name.endswith(f"-{t.record.name}"))
+    return next((t for t in named if of and t.record.fingerprint == of), None)
+
+
 def _spread(values: Sequence[float]) -> str:
     """Mean ± s.d., the mean alone of a single value."""
     mean = f"{statistics.fmean(values):.2f}"
@@ -86,5 +94,6 @@ TABLES: dict[str, Table] = {
     "accuracies": accuracies("reduced_fashion_mnist"),
     "accuracies_of_rates": accuracies("reduced_rates"),
     "accuracies_of_variants": accuracies("reduced_variants"),
+    "accuracies_of_full_teacher": accuracies("full_teacher"),
     "budgets": budgets,
 }

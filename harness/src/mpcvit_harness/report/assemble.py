@@ -18,9 +18,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mpcvit_harness import claims_tables
 from mpcvit_harness.claims import load
-from mpcvit_harness.measured import counted, training_of
+from mpcvit_harness.measured import counted
 from mpcvit_harness.report import details, figures, tables
-from mpcvit_harness.report.trainings import Trained
+from mpcvit_harness.report.trainings import Trained, training_of
 from mpcvit_harness.store import all_records, all_trainings
 from mpcvit_harness.verdicts import VERDICTS, Evaluation, evaluate
 from spu_bench.record import write_whole

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 
 from mpcvit_harness.claims import Claims
 from mpcvit_harness.formulas import operation_name
-from mpcvit_harness.measured import CLASSIFIERS, Measured, training_of
+from mpcvit_harness.measured import CLASSIFIERS, Measured
 from mpcvit_harness.predictions import points
 from mpcvit_harness.report.charts import Bar, Dot, DotRow, Part, Point, Rows, Scale, Scatter, Tick, front
-from mpcvit_harness.report.trainings import Trained, seconds_of
+from mpcvit_harness.report.trainings import Trained, seconds_of, training_of
 from mpcvit_harness.verdicts import Evaluation
 from spu_bench import RunRecord
 

@@ -128,7 +128,10 @@ PREDICTION: dict[str, Any] = {
 
 
 def test_a_training_meets_its_seconds(tmp_path: Path, put: PutRecord) -> None:
-    """Trained weights of an architecture and plan that ran over wan are a point; its page has the confusion matrix."""
+    """Trained weights of an architecture and plan that ran over wan are a point; its page has the confusion matrix.
+
+    The cell's page leads there.
+    """
     put("variants", "softmax", 25.0)
     (file,) = (tmp_path / "results").glob("here/variants/*.json")
     content = json.loads(file.read_text())
@@ -143,8 +146,10 @@ def test_a_training_meets_its_seconds(tmp_path: Path, put: PutRecord) -> None:
     (point,) = [point for chart in charts for point in chart.points if point.kind == "trained"]
     assert (point.x, point.y) == (25.0, 90.0) and "10 test images" in point.tip
     page = build(tmp_path / "results", tmp_path / "report")
-    for shown in (page.parent / point.href, *page.parent.glob("cells/here/variants/*.html")):
-        assert "Confusion matrix" in shown.read_text() and "dog" in shown.read_text()
+    shown = (page.parent / point.href).read_text()
+    assert "Confusion matrix" in shown and "dog" in shown
+    (cell,) = page.parent.glob("cells/here/variants/*.html")
+    assert f'{point.href}">teacher-s0</a>: 90.00 % of 10 test images' in cell.read_text()
 
 
 def trained(model: dict[str, Any]) -> TrainingRecord:

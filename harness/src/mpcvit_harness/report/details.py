@@ -43,18 +43,25 @@ _MOMENTARY = ("load_1min", "swap_used_bytes")
 
 
 def operations(record: RunRecord) -> Table:
-    """A row an operation of the last inference: calls, seconds of each party, what the server sent."""
+    """A row an operation of the last inference: calls, seconds of each party, what the server sent.
+
+    Those that take less than five milliseconds and send nothing share a row.
+    """
     parties = [party for party in record.parties if party.operations]
-    names = dict.fromkeys(operation_name(o) for party in parties for o in party.operations)
-    rows = []
-    for name in names:
+    names: dict[str, list[str]] = {}
+    for name in dict.fromkeys(operation_name(o) for party in parties for o in party.operations):
         of = [[o for o in party.operations if operation_name(o) == name] for party in parties]
+        slight = all(sum(o.seconds for o in each) < 5e-3 and not any(o.sent_bytes for o in each) for each in of)
+        names.setdefault("others, local" if slight else name, []).append(name)
+    rows = []
+    for name, members in names.items():
+        of = [[o for o in party.operations if operation_name(o) in members] for party in parties]
         first = of[0]
         sent = [o.sent_bytes for o in first if o.sent_bytes is not None]
         messages = [o.sent_messages for o in first if o.sent_messages is not None]
         rows.append(
             (
-                Field(name),
+                Field(name if len(members) == 1 else f"{len(members)} {name}"),
                 number(sum(o.calls for o in first), 0),
                 *(number(sum(o.seconds for o in each)) for each in of),
                 number(sum(sent) / 1e6 if sent else None, 2),

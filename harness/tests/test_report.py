@@ -20,6 +20,7 @@ from mpcvit_harness.report import build
 from mpcvit_harness.report.charts import Point, Scale, front
 from mpcvit_harness.report.figures import pareto, prediction, seconds_by_part
 from mpcvit_harness.report.trainings import Trained
+from mpcvit_harness.store import OF_TRAINING
 from mpcvit_harness.verdicts import evaluate
 from spu_bench import RunRecord
 from spu_bench.record import Failure
@@ -31,7 +32,7 @@ def test_the_committed_records_make_a_small_report(tmp_path: Path) -> None:
     """Under 5 MB with a page a cell; the archive holds the records as they are; CSV and Markdown hold the same rows."""
     build(ROOT / "results", tmp_path, ROOT / CLAIMS)
     assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) < LIMIT
-    records = [path for path in (ROOT / "results").glob("*/*/*.json") if not path.name.endswith(".training.json")]
+    records = [path for path in (ROOT / "results").glob("*/*/*.json") if not path.name.endswith(OF_TRAINING)]
     assert len(list(tmp_path.glob("cells/*/*/*.html"))) == len(records)
     with tarfile.open(tmp_path / "records.tar.xz") as archive:
         name = records[0].relative_to(ROOT / "results").as_posix()

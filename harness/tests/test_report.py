@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from experiment_files import ROOT, PutRecord
+from experiment_files import ANY_RECORD, ROOT, PutRecord
 
 from mpc_search.config import Config
 from mpc_search.record import ClassReport, DataIdentity, Score, TrainingRecord
@@ -18,6 +18,7 @@ from mpcvit_harness.claims import CLAIMS, load
 from mpcvit_harness.measured import counted
 from mpcvit_harness.report import build
 from mpcvit_harness.report.charts import Point, Scale, front
+from mpcvit_harness.report.details import operations
 from mpcvit_harness.report.figures import pareto, prediction, seconds_by_part
 from mpcvit_harness.report.trainings import Trained
 from mpcvit_harness.store import OF_TRAINING
@@ -43,6 +44,24 @@ def test_the_committed_records_make_a_small_report(tmp_path: Path) -> None:
     answered = next(row for row in rows if row["id"] == "cifar10-softmax_vit-seconds")
     assert float(answered["measured"]) == pytest.approx(float(answered["paper"]), rel=0.05)
     assert (tmp_path / answered["records"]).is_file()
+
+
+def test_slight_operations_share_a_row() -> None:
+    """They are counted and summed there; a single one keeps its row, and so does what sends."""
+    record = RunRecord.load(ANY_RECORD)
+    party = record.parties[0]
+    one = next(o for o in party.operations if o.sent_bytes is not None)
+
+    def rows(**seconds: float) -> dict[str, tuple[float | None, float | None]]:
+        made = [
+            one.model_copy(update={"name": n, "calls": 2, "seconds": s, "sent_bytes": 0}) for n, s in seconds.items()
+        ]
+        made.append(one.model_copy(update={"name": "dot", "calls": 1, "seconds": 1e-4, "sent_bytes": 8}))
+        shown = record.model_copy(update={"parties": [party.model_copy(update={"operations": made})]})
+        return {row[0].text: (row[1].value, row[2].value) for row in operations(shown).rows}
+
+    assert rows(add=0.5, slice=0.001) == {"add": (2, 0.5), "slice": (2, 0.001), "dot": (1, 1e-4)}
+    assert rows(add=0.5, slice=0.001, pad=0.002) == {"add": (2, 0.5), "2 others, local": (4, 0.003), "dot": (1, 1e-4)}
 
 
 def test_every_record_is_shown(tmp_path: Path, put: PutRecord) -> None:

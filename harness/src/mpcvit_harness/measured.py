@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from mpc_search.record import TrainingRecord
 from mpcvit_harness.cells import Cell
@@ -54,6 +55,20 @@ class Trained(Filed):
 
     record: TrainingRecord
     file: Path
+
+
+AnyTrained = TypeVar("AnyTrained", bound=Trained)
+
+
+def training_of(record: RunRecord, cell: str, trainings: Iterable[AnyTrained]) -> AnyTrained | None:
+    """The training of the weights that ran in the cell of that name, where the store has it.
+
+    Two budgets may come to the same plan, and so to the same weights: the one that the cell is named after comes first.
+    """
+    made_by = record.program.made_by if record.program else {}
+    fingerprint = (made_by.get("training") or {}).get("fingerprint")
+    same = [t for t in trainings if fingerprint and t.record.fingerprint == fingerprint]
+    return next((t for t in same if cell.endswith(f"-{t.record.name}")), same[0] if same else None)
 
 
 def counted(root: Path, results: Path) -> Iterator[Measured]:

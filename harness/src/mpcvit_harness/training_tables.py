@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mpc_search.record import TrainingRecord
 from mpc_search.summary import points
-from mpcvit_harness.measured import CLASSIFIERS, Measured, Trained
+from mpcvit_harness.measured import CLASSIFIERS, Measured, Trained, training_of
 from mpcvit_harness.tables import markdown
 
 Table = Callable[[Sequence[Measured], Sequence[Trained], Path], str]
@@ -43,7 +43,7 @@ def budgets(measured: Sequence[Measured], trainings: Sequence[Trained], page: Pa
     """Accuracy of each plan beside its measured seconds, the fastest first, of those seeds that were measured."""
     pairs: dict[tuple[str, str], list[tuple[Measured, Trained]]] = {}
     for m in measured:
-        if m.cell.experiment == "budgets" and (training := _run_of(m, trainings)):
+        if m.cell.experiment == "budgets" and (training := training_of(m.record, m.cell.name, trainings)):
             run = training.record.name.removesuffix(f"-s{training.record.seed}")
             pairs.setdefault((m.cell.name.removesuffix(f"-{training.record.name}"), run), []).append((m, training))
     rows = []
@@ -64,14 +64,6 @@ def budgets(measured: Sequence[Measured], trainings: Sequence[Trained], page: Pa
     rows.sort(key=lambda row: (row[0], row[-1]))
     head = ("heads", "run", "seconds over `wan`", "test accuracy, %", "ReLU-Softmax heads of each layer", "records")
     return markdown(head, [row[:-1] for row in rows])
-
-
-def _run_of(m: Measured, trainings: Sequence[Trained]) -> Trained | None:
-    """The training that the cell is named after, if these are its weights: two rules may come to the same plan."""
-    made_by = m.record.program.made_by if m.record.program else {}
-    of = (made_by.get("training") or {}).get("fingerprint")
-    named = (t for t in trainings if m.cell.name.endswith(f"-{t.record.name}"))
-    return next((t for t in named if of and t.record.fingerprint == of), None)
 
 
 def _spread(values: Sequence[float]) -> str:

@@ -18,9 +18,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mpcvit_harness import claims_tables
 from mpcvit_harness.claims import load
-from mpcvit_harness.measured import counted
+from mpcvit_harness.measured import counted, training_of
 from mpcvit_harness.report import details, figures, tables
-from mpcvit_harness.report.trainings import Trained, training_of
+from mpcvit_harness.report.trainings import Trained
 from mpcvit_harness.store import all_records, all_trainings
 from mpcvit_harness.verdicts import VERDICTS, Evaluation, evaluate
 from spu_bench.record import write_whole
@@ -122,8 +122,7 @@ def build(results: Path, out: Path, claims: Path | None = None) -> Path:
     )
     using = _using(evaluations)
     for one in shown:
-        made_by = one.record.program.made_by if one.record.program else {}
-        training = training_of(made_by, trainings)
+        training = training_of(one.record, one.record.cell["name"] if one.record.cell else "", trainings)
         site.page(
             one.page,
             "cell.html",

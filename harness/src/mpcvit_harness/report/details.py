@@ -12,6 +12,7 @@ from mpcvit_harness.formulas import operation_name
 from mpcvit_harness.report.tables import Field, Shown, Table, number
 from mpcvit_harness.report.trainings import Trained
 from spu_bench import RunRecord
+from spu_bench.profile import OperationStats
 
 MOST_CLASSES = 20
 """With more classes a confusion matrix is no picture: the pairs most often confused are shown."""
@@ -48,20 +49,28 @@ def operations(record: RunRecord) -> Table:
     Those that take less than five milliseconds and send nothing share a row.
     """
     parties = [party for party in record.parties if party.operations]
-    names: dict[str, list[str]] = {}
-    for name in dict.fromkeys(operation_name(o) for party in parties for o in party.operations):
-        of = [[o for o in party.operations if operation_name(o) == name] for party in parties]
-        slight = all(sum(o.seconds for o in each) < 5e-3 and not any(o.sent_bytes for o in each) for each in of)
-        names.setdefault("others, local" if slight else name, []).append(name)
+
+    def named(names: list[str]) -> list[list[OperationStats]]:
+        return [[o for o in party.operations if operation_name(o) in names] for party in parties]
+
+    names = dict.fromkeys(operation_name(o) for party in parties for o in party.operations)
+    slight = [
+        name
+        for name in names
+        if all(sum(o.seconds for o in each) < 5e-3 and not any(o.sent_bytes for o in each) for each in named([name]))
+    ]
+    shown = {name: [name] for name in names if len(slight) == 1 or name not in slight}
+    if len(slight) > 1:
+        shown[f"{len(slight)} others, local"] = slight
     rows = []
-    for name, members in names.items():
-        of = [[o for o in party.operations if operation_name(o) in members] for party in parties]
+    for name, members in shown.items():
+        of = named(members)
         first = of[0]
         sent = [o.sent_bytes for o in first if o.sent_bytes is not None]
         messages = [o.sent_messages for o in first if o.sent_messages is not None]
         rows.append(
             (
-                Field(name if len(members) == 1 else f"{len(members)} {name}"),
+                Field(name),
                 number(sum(o.calls for o in first), 0),
                 *(number(sum(o.seconds for o in each)) for each in of),
                 number(sum(sent) / 1e6 if sent else None, 2),

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 
 from mpcvit_harness.claims import Claims
 from mpcvit_harness.formulas import operation_name
-from mpcvit_harness.measured import CLASSIFIERS, Measured
+from mpcvit_harness.measured import CLASSIFIERS, Measured, training_of
 from mpcvit_harness.predictions import points
 from mpcvit_harness.report.charts import Bar, Dot, DotRow, Part, Point, Rows, Scale, Scatter, Tick, front
-from mpcvit_harness.report.trainings import Trained, seconds_of, training_of
+from mpcvit_harness.report.trainings import Trained, seconds_of
 from mpcvit_harness.verdicts import Evaluation
 from spu_bench import RunRecord
 
@@ -204,7 +204,7 @@ def _trained(measured: Sequence[Measured], trainings: Sequence[Trained]) -> list
     for m in over_wan:
         made_by = m.record.program.made_by if m.record.program else {}
         training = made_by.get("training")
-        if training and training_of(made_by, trainings) is None:
+        if training and training_of(m.record, m.cell.name, trainings) is None:
             accuracy = f"{training['test_accuracy']:.2%} of {training['test_images']:,} test images"
             tip = f"{m.cell.name}\n{accuracy}\n{m.seconds} s measured"
             point = Point(_median(m), 100 * training["test_accuracy"], "trained", m.cell.name, tip, m.file.as_posix())

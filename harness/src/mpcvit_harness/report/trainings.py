@@ -50,12 +50,6 @@ def seconds_of(trained: Trained, records: Iterable[Measured]) -> list[Measured]:
     return found
 
 
-def training_of(made_by: dict[str, Any], trainings: Iterable[Trained]) -> Trained | None:
-    """The training record of the weights that a Program holds, where the store has it."""
-    fingerprint = (made_by.get("training") or {}).get("fingerprint")
-    return next((t for t in trainings if fingerprint and t.record.fingerprint == fingerprint), None)
-
-
 def _architecture(config: dict[str, Any], attention: str, gelu: str, plan: dict[str, Any] | None) -> str:
     shape = {name: config.get(name) for name in _SHAPE}
     return canonical_sha256([shape, attention, gelu, plan])

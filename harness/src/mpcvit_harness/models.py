@@ -14,7 +14,7 @@ import numpy.typing as npt
 from mpc_search import Model, fashion_mnist, load_checkpoint, predict
 from mpcvit_harness.cells import Cell, ModelSpec, ProgramSpec
 from spu_bench import Program, SpuBenchError, load_program
-from vit_models import AttentionPlan, Calibration, calibrate, export_program, get_config, init
+from vit_models import AttentionPlan, Calibration, calibrate, export_program, get_config, get_kernels, init
 from vit_models.program import Program as MadeProgram
 
 CALIBRATION_IMAGES = 128
@@ -91,7 +91,7 @@ def _model(spec: ModelSpec, trained: dict[str, Path | None]) -> tuple[Model, dic
 
 def _calibration(model: Model, params: dict[str, Any], spec: ModelSpec) -> Calibration | None:
     """What the tuned kernels have to know of the model: from training images, or noise where weights are random."""
-    if spec.kernels != "tuned":
+    if get_kernels(spec.kernels).tailor is None:
         return None
     config = model.config
     shape = (CALIBRATION_IMAGES, config.image_size, config.image_size, config.channels)

@@ -108,12 +108,13 @@ def model(tiny, lively, images_for):
     return make
 
 
+@pytest.mark.parametrize("kernels", ["tuned", "tuned_he"])
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("name", PLANS)
-def test_program_gives_the_logits_of_the_model(name, batch, model):
+def test_program_gives_the_logits_of_the_model(name, batch, kernels, model):
     spec, images, calibration = model(name)
     program = vm.export_program(
-        **spec, kernels="tuned", calibration=calibration, images=images[:batch], batch=batch
+        **spec, kernels=kernels, calibration=calibration, images=images[:batch], batch=batch
     )
     cfg, params = spec.pop("cfg"), spec.pop("params")
     logits = np.asarray(vm.apply(cfg, params, images[:batch], **spec))
@@ -144,21 +145,23 @@ def test_weights_public_or_opened_once_give_the_same_logits(model):
         np.testing.assert_allclose(other.outputs[0][1], whole.outputs[0][1], rtol=0, atol=1e-3)
 
 
+@pytest.mark.parametrize("kernels", ["tuned", "tuned_he"])
 @pytest.mark.parametrize("gelu", ["erf", "tanh", "relu"])
-def test_activations(gelu, model):
+def test_activations(gelu, kernels, model):
     spec, images, calibration = model("scale", gelu=gelu)
     program = vm.export_program(
-        **spec, gelu=gelu, kernels="tuned", calibration=calibration, images=images[:1]
+        **spec, gelu=gelu, kernels=kernels, calibration=calibration, images=images[:1]
     )
     logits = np.asarray(vm.apply(spec["cfg"], spec["params"], images[:1], attention="scale", gelu=gelu))
     np.testing.assert_allclose(program.outputs[0][1], logits, rtol=0, atol=2e-2)
 
 
-def test_an_image_outside_the_calibration_is_marked(model):
+@pytest.mark.parametrize("kernels", ["tuned", "tuned_he"])
+def test_an_image_outside_the_calibration_is_marked(kernels, model):
     spec, images, calibration = model("scale")
     for factor in (1.7, 30):
         far = factor * images[:1]
-        program = vm.export_program(**spec, kernels="tuned", calibration=calibration, images=far)
+        program = vm.export_program(**spec, kernels=kernels, calibration=calibration, images=far)
         # Floats overflow where a ring would wrap: no logit looks like one either way.
         assert not np.any(np.abs(program.outputs[0][1]) < 1000)
 
@@ -195,12 +198,15 @@ def test_what_does_not_fit_is_one_clear_error(model, tiny, lively, images_for):
         vm.export_program(**spec, kernels="tuned", calibration=calibration, without="everything")
     with pytest.raises(ValueError, match="no part 'gelu' to leave out; use kernels='tuned'"):
         vm.export_program(**spec, without="gelu")
+    with pytest.raises(ValueError, match="no part 'gelu' to leave out; use kernels='tuned'"):
+        vm.export_program(**spec, kernels="tuned_he", calibration=calibration, without="gelu")
     with pytest.raises(ValueError, match="never opened"):
         vm.export_program(**spec, weights="public", open_weights_once=True)
     with pytest.raises(ValueError, match="know gelu exact"):
         vm.export_program(**spec, kernels="tuned", calibration=calibration, gelu="quad")
-    with pytest.raises(ValueError, match="exist only in an exported Program"):
-        vm.apply(tiny, spec["params"], images[:1], kernels="tuned")
+    for kernels in ("tuned", "tuned_he"):
+        with pytest.raises(ValueError, match=f"kernels '{kernels}' exist only in an exported Program"):
+            vm.apply(tiny, spec["params"], images[:1], kernels=kernels)
     with pytest.raises(ValueError, match="heads or layers"):
         rows = vm.AttentionPlan.from_rows([[1] * 5, [0] * 5])
         vm.calibrate(tiny, spec["params"], images, plan=rows)

@@ -10,6 +10,7 @@ from ...types import Array
 from .fits import EXP_TOP, Quartic, exp_root
 from .forward import Pass
 from .functions import positive_parts
+from .homomorphic import HeadByHead
 
 
 class _WithoutGelu(Pass):
@@ -44,18 +45,8 @@ class _WithoutOctaves(Pass):
         return x * (1.0 / total), total - 2.0**25
 
 
-class _WithoutJointHeads(Pass):
+class _WithoutJointHeads(HeadByHead):
     """Head after head in place of one product of all heads."""
-
-    def _attended(self, qkv: Float[Array, "n qkv"], rows: int, layer: int) -> Float[Array, "r c"]:
-        heads, width, kinds = self.cfg.heads, self.cfg.width, self.kinds[layer]
-        q, k, v = qkv.reshape(-1, 3, heads, width).transpose(1, 2, 0, 3)
-        a = jnp.matmul(q[:, :rows], jnp.swapaxes(k, -1, -2))
-        if len(set(kinds)) == 1:
-            weights = self._weights(kinds[0], a, layer)
-        else:
-            weights = jnp.concatenate([self._weights(n, a[h : h + 1], layer) for h, n in enumerate(kinds)])
-        return jnp.matmul(weights, v).transpose(1, 0, 2).reshape(rows, -1)
 
 
 class _WithoutJointSquares(Pass):

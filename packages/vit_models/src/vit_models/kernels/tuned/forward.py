@@ -82,10 +82,11 @@ class Pass:
                 qkv = jnp.concatenate([p[f"{name}.class_qkv"][None], qkv[1:]])
             if i + 1 == cfg.layers:
                 d = d[:1]
-            d = d + self._attended(qkv, d.shape[0], i) @ p[f"{name}.proj.kernel"] + p[f"{name}.proj.bias"]
-            h = self._normed(d, f"{name}.norm1", p[f"{name}.linear1.kernel"]) + p[f"{name}.linear1.bias"]
-            y, count = self._activated(h[:, : cfg.mlp_width])
-            d = h[:, cfg.mlp_width :] + y @ p[f"{name}.linear2.kernel"]
+            attended = self._attended(qkv, d.shape[0], i)
+            d = d + self._by_weights(attended, p[f"{name}.proj.kernel"]) + p[f"{name}.proj.bias"]
+            h, past = self._two_ways(d, name)
+            y, count = self._activated(h)
+            d = past + self._by_weights(y, p[f"{name}.linear2.kernel"])
             strays = strays + count
         logits: Array = self._normed(d, "norm", p["head.kernel"])[0] + p["head.bias"]
         return logits - doubled(strays, MARK)
@@ -96,9 +97,20 @@ class Pass:
         tokens = self.p["embed.tokens"]
         return jnp.concatenate([tokens[:1], patches @ self.p["embed.kernel"] + tokens[1:]])
 
+    def _by_weights(self, x: Float[Array, "n c"], kernel: Float[Array, "c k"]) -> Float[Array, "n k"]:
+        return x @ kernel
+
+    def _two_ways(self, d: Float[Array, "n c"], name: str) -> tuple[Float[Array, "n m"], Float[Array, "n c"]]:
+        """The normed token into the MLP and past it: one product for both."""
+        h = (
+            self._normed(d, f"{name}.norm1", self.p[f"{name}.linear1.kernel"])
+            + self.p[f"{name}.linear1.bias"]
+        )
+        return h[:, : self.cfg.mlp_width], h[:, self.cfg.mlp_width :]
+
     def _normed(self, d: Float[Array, "n c"], name: str, kernel: Float[Array, "c k"]) -> Float[Array, "n k"]:
         """LayerNorm of d (already centred) times kernel, both to be multiplied by what 1 / sqrt gives, once."""
-        static, k = self.norms[name], kernel.shape[1]
+        k = kernel.shape[1]
         eye = jnp.eye(d.shape[0], dtype=bool)
         if self.alone and self.secret and self.joint_squares:
             # The squares ride in the product with the kernel, as the diagonal of d d^T.
@@ -107,30 +119,49 @@ class Pass:
             product = product[:, :k]
         else:
             product, squares = d @ kernel, jnp.sum(d * d, axis=1, keepdims=True)
+        root = self._root(squares, name)
+        # A diagonal matrix opens less than a broadcast column.
+        return jnp.where(eye, root, 0.0) @ product if self.alone else root * product
+
+    def _root(self, squares: Float[Array, "n 1"], name: str) -> Float[Array, "n 1"]:
+        """1 / sqrt(variance) but for a factor in the weights, of the sums of squares of the LayerNorm `name`."""
+        static = self.norms[name]
         u = doubled(squares, static.times) - self.p[f"{name}.centre"]
         if name == "blocks.0.pre_norm":
             # The class token's own variance is outside, and its row is not used.
             self.checks += [u[1:] - static.width, -u[1:] - static.width]
         else:
             self.checks += [u - static.width, -u - static.width]
-        root = product_form(u, self.p[f"{name}.linear"], self.p[f"{name}.constant"])
-        # A diagonal matrix opens less than a broadcast column.
-        return jnp.where(eye, root, 0.0) @ product if self.alone else root * product
+        return product_form(u, self.p[f"{name}.linear"], self.p[f"{name}.constant"])
 
     def _attended(self, qkv: Float[Array, "n qkv"], rows: int, layer: int) -> Float[Array, "r c"]:
-        """Context of the first `rows` tokens, all heads in one product for the scores and one for the values."""
-        cfg, kinds = self.cfg, self.kinds[layer]
-        heads, width, inner = cfg.heads, cfg.width, cfg.heads * cfg.width
+        """Context of the first `rows` tokens."""
+        kinds, inner = self.kinds[layer], self.cfg.heads * self.cfg.width
         q, k, v = qkv[:rows, :inner], qkv[:, inner : 2 * inner], qkv[:, 2 * inner :]
-        # Head h's block of rows keeps its own channels: a product for each head would cost its rounds for each.
-        own = jnp.repeat(jnp.eye(heads, dtype=bool), width, axis=1)[:, None, :]
-        a = (jnp.where(own, q[None], 0.0).reshape(heads * rows, inner) @ k.T).reshape(heads, rows, -1)
-        groups = {kind: [h for h in range(heads) if kinds[h] == kind] for kind in dict.fromkeys(kinds)}
+        a = self._scores(q, k)
+        groups = {
+            kind: [h for h, other in enumerate(kinds) if other == kind] for kind in dict.fromkeys(kinds)
+        }
         parts = [self._weights(kind, take(a, group, 0), layer) for kind, group in groups.items()]
         joined = parts[0] if len(parts) == 1 else jnp.concatenate(parts)
-        weights = take(joined, inverse([h for group in groups.values() for h in group]), 0)
-        every = (weights.reshape(heads * rows, -1) @ v).reshape(heads, rows, inner)
-        return jnp.sum(jnp.where(own, every, 0.0), axis=0)
+        return self._context(take(joined, inverse([h for group in groups.values() for h in group]), 0), v)
+
+    def _own(self) -> Array:
+        # Head h's block of rows keeps its own channels: a product for each head would cost its rounds for each.
+        return jnp.repeat(jnp.eye(self.cfg.heads, dtype=bool), self.cfg.width, axis=1)[:, None, :]
+
+    def _scores(self, q: Float[Array, "r c"], k: Float[Array, "n c"]) -> Float[Array, "h r n"]:
+        """q k^T of every head, all in one product."""
+        heads, (rows, inner) = self.cfg.heads, q.shape
+        return (jnp.where(self._own(), q[None], 0.0).reshape(heads * rows, inner) @ k.T).reshape(
+            heads, rows, -1
+        )
+
+    def _context(self, weights: Float[Array, "h r n"], v: Float[Array, "n c"]) -> Float[Array, "r c"]:
+        """Every head's weights times its values, all in one product."""
+        heads, rows, n = weights.shape
+        every = (weights.reshape(heads * rows, n) @ v).reshape(heads, rows, -1)
+        return jnp.sum(jnp.where(self._own(), every, 0.0), axis=0)
 
     def _weights(self, kind: str, a: Float[Array, "h r n"], layer: int) -> Float[Array, "h r n"]:
         if kind == "scale":

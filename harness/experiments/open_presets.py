@@ -1,7 +1,7 @@
 """What the named options buy: each preset on the same model, under the protocols that it is for.
 
-A ViT of 50 tokens (`vit_4_4_28`, Softmax, exact GeLU, random weights) on tuned kernels, SPU 0.9.5, on loopback and over
-`wan`. docs/running.md shows the table beside what each preset sets.
+A ViT of 50 tokens (`vit_4_4_28`, Softmax, exact GeLU, random weights) on tuned kernels (`tuned_he` under CHEETAH), SPU
+0.9.5, on loopback and over `wan`. docs/running.md shows the table beside what each preset sets.
 
 Expected: ten minutes, most of it CHEETAH.
     pytest harness/experiments/open_presets.py --executor netns --scale paper --results results
@@ -14,12 +14,14 @@ from mpcvit_harness.open_division import cifar, smoke
 from spu_bench import RunRecord
 from spu_bench.options import PRESETS
 
+KERNELS = {"semi2k": "tuned", "cheetah": "tuned_he"}
+
 CELLS = [
     *(
         Cell(
             experiment="open_presets",
             name=name,
-            model=cifar("softmax", config="vit_4_4_28"),
+            model=cifar("softmax", config="vit_4_4_28", kernels=KERNELS[protocol]),
             protocol=protocol,
             network=network,
             options=preset.options,

@@ -109,7 +109,7 @@ def cheetah(measured: list[Measured], page: Path) -> str:
         (
             split_name(m)[1],
             f"`{m.cell.network_name}`",
-            system(m).replace("_", ", "),
+            f"`{system(m)}`",
             *cost(m),
             f"{median(m) / plain[key(m)]:.2f}" if key(m) in plain else "",
             m.link(page),

@@ -123,6 +123,16 @@ PRESETS = {
         ("cheetah",),
         "cheetah-lsb with oblivious transfers by SoftSpoken in place of Ferret",
     ),
+    "cheetah-unpacked": Preset(
+        Options(
+            runtime={
+                "experimental_enable_colocated_optimization": True,
+                "cheetah_2pc_config": {"enable_mul_lsb_error": True, "disable_matmul_pack": True},
+            }
+        ),
+        ("cheetah",),
+        "cheetah-lsb with the ciphertexts of a product's result sent as they are, not packed into few",
+    ),
 }
 
 

@@ -2,7 +2,7 @@
 
 CIFAR's ViT with Softmax and with Scale, random weights, exact GeLU, SPU 0.9.5, all with the options of the preset
 `cheetah-lsb`. CHEETAH has no dealer: products are homomorphic, comparisons are oblivious transfers, and seconds are
-computing more than waiting. `tuned_he` has the kernels laid out for that, `tuned` those for few rounds, `plain` the port.
+computing more than waiting. `tuned_he` are the kernels laid out for that, `tuned` those for few rounds.
 
 Expected: on loopback, `tuned_he` takes at most half of the plain port's seconds. Two hours, most of it the plain port.
     pytest harness/experiments/open_cheetah.py --executor netns --scale paper --results results

@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from typing import Any, Callable, ClassVar, Dict, Optional
 
 import numpy as np
@@ -28,7 +29,7 @@ _DATA_FILES = {".npz", ".npy", ".json", ".toml", ".hlo"}
 Arrays = Dict[str, Any]
 
 
-class Guest:
+class Guest(ABC):
     """One party from its inputs to its outcome; `task` is what `launch` wrote.
 
     A runtime's own party gives `software`, the versions that both parties must share, and the five methods below.
@@ -40,27 +41,27 @@ class Guest:
         self.task = task
         self.rank = task["rank"]
         self.manifest = task["manifest"]
-        self.outcome: dict[str, Any] = {"inferences": [], "opened_files": []}
+        self.outcome = empty_outcome()
 
+    @abstractmethod
     def prepare(self, exchange: Exchange) -> None:
         """Compile what has to be, and connect to the peers."""
-        raise NotImplementedError
 
+    @abstractmethod
     def share(self, exchange: Exchange, holder: str, arrays: Optional[Arrays]) -> None:
         """Make the arrays of `holder` known to the runtime, as shares; who does not hold them gets None."""
-        raise NotImplementedError
 
+    @abstractmethod
     def compute(self) -> None:
         """Run the Program on what was shared. Raises RuntimeError."""
-        raise NotImplementedError
 
+    @abstractmethod
     def reveal(self, exchange: Exchange) -> Arrays:
         """The outputs by name at the client, nothing at any other party."""
-        raise NotImplementedError
 
+    @abstractmethod
     def traffic(self) -> list[int]:
         """Bytes sent and received, messages sent and received by all computations so far; [] if nobody counts."""
-        raise NotImplementedError
 
     def run(self) -> Optional[Arrays]:
         """Run the whole session; the client gets the outputs by name, inputs stacked, the server None."""
@@ -105,15 +106,6 @@ class Guest:
             peak_memory_bytes=peak,
             versions={"python": platform.python_version(), "numpy": np.__version__, **self.software},
         )
-
-    def finish(self, error: Optional[SpuBenchError]) -> None:
-        """Write the outcome, whole or not at all."""
-        if error is not None:
-            self.outcome["failure"] = {"reason": error.reason, "problem": error.problem, "fix": error.fix}
-        path = self.task["report"]
-        with open(path + ".part", "w") as stream:
-            json.dump(self.outcome, stream)
-        os.replace(path + ".part", path)
 
     def _own(self, holder: str) -> Arrays:
         """The arrays of `holder`, which the process that started this one has checked."""
@@ -197,11 +189,26 @@ class Guest:
         if not _ending.acquire(blocking=False):
             return
         fix = f"see the log of party {peer}, then start all parties again."
-        self.finish(SpuBenchError(f"Party {peer} was lost: it {what}.", fix, "peer"))
+        report(self.task, self.outcome, SpuBenchError(f"Party {peer} was lost: it {what}.", fix, "peer"))
         os._exit(1)
 
 
 _ending = threading.Lock()
+
+
+def empty_outcome() -> dict[str, Any]:
+    """What a party reports of itself before it has done anything."""
+    return {"inferences": [], "opened_files": []}
+
+
+def report(task: dict[str, Any], outcome: dict[str, Any], error: Optional[SpuBenchError] = None) -> None:
+    """Write a party's outcome where `task` says, whole or not at all."""
+    if error is not None:
+        outcome["failure"] = {"reason": error.reason, "problem": error.problem, "fix": error.fix}
+    path = task["report"]
+    with open(path + ".part", "w") as stream:
+        json.dump(outcome, stream)
+    os.replace(path + ".part", path)
 
 
 def first_line(error: Exception) -> str:
@@ -239,14 +246,13 @@ def main(task_path: str, party_of: Callable[[dict[str, Any]], Guest]) -> int:
             os.replace(task["output"] + ".part", task["output"])
         party.describe_process()
         party.outcome["opened_files"] = sorted(opened)
-        party.finish(None)
+        report(task, party.outcome)
     except SpuBenchError as error:
         if not _ending.acquire(blocking=False):
             time.sleep(60)  # the loss of a peer is already ending this process, and knows the cause better
         print(f"error: {error}", file=sys.stderr, flush=True)
-        if party is None:
-            party = Guest(task)
-        party.outcome["opened_files"] = sorted(opened)
-        party.finish(error)
+        outcome = empty_outcome() if party is None else party.outcome
+        outcome["opened_files"] = sorted(opened)
+        report(task, outcome, error)
         return 1
     return 0

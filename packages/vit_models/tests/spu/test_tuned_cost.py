@@ -1,6 +1,7 @@
 """What the tuned kernels cost and how near they stay on SPU: rounds are exact numbers, and do not depend on the size."""
 
 import re
+from dataclasses import replace
 
 import jax.numpy as jnp
 import numpy as np
@@ -112,3 +113,26 @@ def test_weights_are_opened_in_the_first_inference_alone(tiny, images_for, capfd
     np.testing.assert_allclose(logits[1], logits[0], rtol=0, atol=1e-3)
     expected = vm.apply(tiny, params, images[:2], attention="scale")
     np.testing.assert_allclose(np.concatenate(logits[1:]), expected, rtol=0, atol=2e-2)
+
+
+def test_under_cheetah_products_send_less(tiny, images_for, capfd):
+    """The same logits with other products: the server's weights stay plaintext, and no zeros are encrypted."""
+    cfg = replace(tiny, image_size=32)
+    params, images = vm.init(cfg), images_for(cfg, 64)
+    calibration = vm.calibrate(cfg, params, images, attention="mix", plan=HALF, tolerance=1e-2)
+    spec = {"plan": HALF, "attention": "mix", "calibration": calibration, "images": images[:1]}
+    logits = vm.apply(cfg, params, images[:1], plan=HALF, attention="mix")
+    sent = {}
+    for kernels in ("tuned", "tuned_he"):
+        parties = Parties(vm.export_program(cfg, params, kernels=kernels, **spec), profile=True, cheetah=True)
+        parties.run(images[:1])  # with keys, which are for all later ones too
+        capfd.readouterr()
+        np.testing.assert_allclose(parties.run(images[:1]), logits, rtol=0, atol=2e-2)
+        log = "".join(capfd.readouterr())
+        products = re.findall(r"- pphlo\.dot(?:_general)?, .*?send bytes (\d+)", log)
+        assert products, log[-2000:]
+        sent[kernels] = sum(map(int, products))
+    assert sent["tuned_he"] < 0.8 * sent["tuned"], sent
+
+
+HALF = vm.AttentionPlan.from_heads([[1, 0], [1, 0]])

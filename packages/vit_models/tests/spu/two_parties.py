@@ -23,11 +23,15 @@ def compiled(program):
 class Parties:
     """Two parties that keep shares of all arguments but the last, and compute the output for one value of that after another."""
 
-    def __init__(self, program, local_truncation=False, profile=False):
+    def __init__(self, program, local_truncation=False, profile=False, cheetah=False):
+        """Under SEMI2K from shares; with `cheetah` under CHEETAH, where all but the last stay with the first party."""
         import spu.api
 
-        config = libspu.RuntimeConfig(protocol=libspu.ProtocolKind.SEMI2K, field=libspu.FieldType.FM64)
+        protocol = libspu.ProtocolKind.CHEETAH if cheetah else libspu.ProtocolKind.SEMI2K
+        config = libspu.RuntimeConfig(protocol=protocol, field=libspu.FieldType.FM64)
         config.trunc_allow_msb_error = local_truncation
+        config.experimental_enable_colocated_optimization = cheetah
+        self.owned = cheetah
         self.io, self.names = spu.api.Io(2, config), [a.name for a in program.arguments]
         self.code = libspu.Executable(
             name="program", input_names=self.names, output_names=["logits"], code=compiled(program)
@@ -44,11 +48,11 @@ class Parties:
 
         self._both(start)
         for argument in program.arguments[:-1]:
-            self._share(argument.name, argument.value)
+            self._share(argument.name, argument.value, 0)
 
     def run(self, last):
         """The output for `last`, freshly shared."""
-        self._share(self.names[-1], last)
+        self._share(self.names[-1], last, 1)
         results = [None, None]
 
         def party(rank):
@@ -58,8 +62,8 @@ class Parties:
         self._both(party)
         return self.io.reconstruct(results)
 
-    def _share(self, name, value):
-        shares = self.io.make_shares(value, libspu.Visibility.VIS_SECRET)
+    def _share(self, name, value, owner):
+        shares = self.io.make_shares(value, libspu.Visibility.VIS_SECRET, owner if self.owned else -1)
         for runtime, share in zip(self.runtimes, shares):
             runtime.set_var(name, share)
 

@@ -16,6 +16,7 @@ from spu_bench import RunRecord
 from spu_bench.options import PRESETS
 
 OPTIONS = PRESETS["cheetah-lsb"].options
+REPEATS = {"loopback": 3, "lan": 2, "wan": 2}
 
 CELLS = [
     *(
@@ -26,13 +27,13 @@ CELLS = [
             protocol="cheetah",
             network=network,
             options=OPTIONS,
-            repeats=3 if kernels == "tuned_he" else 1,
+            repeats=REPEATS[network] if kernels == "tuned_he" else 1,
             timeout_s=7200,
             scale="paper",
         )
         for kernels in ("plain", "tuned", "tuned_he")
         for attention in ("softmax", "scale")
-        for network in ("loopback", "lan", "wan")
+        for network in REPEATS
     ),
     smoke(
         "open_cheetah",

@@ -41,7 +41,7 @@ FOLDED = "folded.js"
 class _Site:
     """The folder of the report: writes pages, and at the end takes away those of an earlier build.
 
-    The closed parts of cells' and trainings' pages are not in them but, by the page's name and in their order, in their
+    The closed parts of pages are not in them but, by the page's name and in their order, in their
     folder's FOLDED, from where report.js puts them in.
     """
 
@@ -107,6 +107,7 @@ def build(results: Path, out: Path, claims: Path | None = None) -> Path:
     site.page(
         "index.html",
         "index.html",
+        folds=True,
         claims=verdicts,
         tally=[(verdict, sum(e.verdict == verdict for e in evaluations)) for verdict in VERDICTS],
         pareto=figures.pareto(loaded, evaluations, measured, trainings) if loaded else [],

@@ -4,7 +4,7 @@
 const unfold = async () => {
   const packed = Uint8Array.from(atob(folded), (letter) => letter.charCodeAt(0));
   const text = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
-  const parts = (await new Response(text).json())[decodeURIComponent(location.pathname.split("/").pop())];
+  const parts = (await new Response(text).json())[decodeURIComponent(location.pathname.split("/").pop()) || "index.html"];
   const closed = [...document.querySelectorAll("details:not([open])")];
   closed.forEach((one, i) => one.insertAdjacentHTML("beforeend", parts[i]));
   document.documentElement.dataset.unfolded = "";

@@ -44,8 +44,9 @@ def export_program(
     `images` (batch, height, width, channels) are the client's sample; left out, a fixed random one is drawn.
     `labels` (batch) are kept in the manifest. `kernels` is a kernel set (paper, plain, ...), `gelu` replaces its
     activation. `fuse` is as for `fuse_params`. `calibration` is what `calibrate` made for just this model, which kernels
-    "tuned" need. `weights` says who holds the parameters, "server" or "public". With `open_weights_once` the runtime is
-    asked to open them, masked, in a session's first inference only: never set them twice in one SPU runtime then.
+    "tuned" and, for CHEETAH, "tuned_he" need. `weights` says who holds the parameters, "server" or "public". With
+    `open_weights_once` the runtime is asked to open them, masked, in a session's first inference only: never set them
+    twice in one SPU runtime then.
     `without` leaves out one part of kernels "tuned", for ablations (`kernels.tuned.PARTS`).
     Arrays that the computation never reads are left out. Everything is float32. Raises ValueError on what does not fit.
     """

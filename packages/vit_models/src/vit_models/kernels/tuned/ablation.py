@@ -45,10 +45,6 @@ class _WithoutOctaves(Pass):
         return x * (1.0 / total), total - 2.0**25
 
 
-class _WithoutJointHeads(HeadByHead):
-    """Head after head in place of one product of all heads."""
-
-
 class _WithoutJointSquares(Pass):
     """LayerNorm's squares and the product that follows it in two calls in place of one."""
 
@@ -60,7 +56,7 @@ PASSES: dict[str | None, type[Pass]] = {
     "gelu": _WithoutGelu,
     "exponential": _WithoutExponential,
     "octaves": _WithoutOctaves,
-    "joint heads": _WithoutJointHeads,
+    "joint heads": HeadByHead,
     "joint squares": _WithoutJointSquares,
 }
 """The forward pass without the part of that name."""

@@ -49,8 +49,8 @@ class Homomorphic(HeadByHead):
         return h[:, :width] + bias[:width], normed * p[f"{name}.past"] + h[:, width:] + bias[width:]
 
     def _by_weights(self, x: Float[Array, "n c"], kernel: Float[Array, "c k"]) -> Float[Array, "n k"]:
-        rows = x.shape[0]
-        if rows < 3 or rows - 1 & rows - 2:
+        patches = x.shape[0] - 1
+        if patches < 2 or patches & (patches - 1):
             return x @ kernel
         # SPU fills a ciphertext of 8192 numbers with rows times a power of two: beside 2^k patches the class token
         # would leave half of it empty, at more than twice the server's work.

@@ -55,6 +55,9 @@ def export_program(
     if open_weights_once and weights == "public":
         raise ValueError("public weights are never opened; leave open_weights_once out")
     ks = get_kernels(kernels)
+    if without is not None and without not in ks.parts:
+        known = f"known are {', '.join(ks.parts)}" if ks.parts else "use kernels='tuned'"
+        raise ValueError(f"kernels {ks.name!r} have no part {without!r} to leave out; {known}")
     sample = _sample(cfg, batch) if images is None else np.asarray(images, dtype=np.float32)
     if sample.shape[0] != batch:
         raise ValueError(
@@ -70,10 +73,6 @@ def export_program(
             cfg, params, plan, attention, gelu or ks.gelu, calibration, weights == "server", without
         )
     else:
-        if without is not None:
-            raise ValueError(
-                f"kernels {ks.name!r} have no part {without!r} to leave out; use kernels='tuned'"
-            )
         if calibration is not None:
             raise ValueError(f"kernels {ks.name!r} take no calibration; leave it out, or use kernels='tuned'")
         flat = {n: np.asarray(v, dtype=np.float32) for n, v in flatten(params).items()}

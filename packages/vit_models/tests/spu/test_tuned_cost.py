@@ -16,6 +16,7 @@ GELU, _ = fits.gelu_gap("exact")
 EXP, _ = fits.exp_root()
 SCORES = np.random.default_rng(0).normal(0, 2, (6, 9))
 TOP = SCORES - SCORES.max() - 1
+HALF = vm.AttentionPlan.from_heads([[1, 0], [1, 0]])
 
 
 def program(function, *values):
@@ -133,6 +134,3 @@ def test_under_cheetah_products_send_less(tiny, images_for, capfd):
         assert products, log[-2000:]
         sent[kernels] = sum(map(int, products))
     assert sent["tuned_he"] < 0.8 * sent["tuned"], sent
-
-
-HALF = vm.AttentionPlan.from_heads([[1, 0], [1, 0]])

@@ -22,7 +22,7 @@ class KernelSet:
     layer_norm: (x (..., C), scale (C,), bias (C,), eps) -> (..., C). relu: elementwise. gelu: name of the default
     activation. batched_heads: evaluate all heads of one kind in one call. activations and variants override the
     ordinary functions by name. tailor: makes weights and forward pass of its own from a model and its calibration,
-    for a set that is more than functions.
+    for a set that is more than functions; parts: what it can leave out then.
     """
 
     name: str
@@ -35,6 +35,7 @@ class KernelSet:
     activations: Mapping[str, Unary] = field(default_factory=dict)
     variants: Mapping[str, Callable[..., Array]] = field(default_factory=dict)
     tailor: Callable[..., Any] | None = None
+    parts: tuple[str, ...] = ()
 
 
 def kernel_names() -> tuple[str, ...]:

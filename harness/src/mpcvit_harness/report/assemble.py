@@ -41,8 +41,8 @@ FOLDED = "folded.js"
 class _Site:
     """The folder of the report: writes pages, and at the end takes away those of an earlier build.
 
-    The closed parts of pages are not in them but, by the page's name and in their order, in their
-    folder's FOLDED, from where report.js puts them in.
+    The closed parts of pages are not in them but, by the page's name and in their order, in their folder's FOLDED, from
+    where report.js puts them in.
     """
 
     def __init__(self, out: Path) -> None:
@@ -60,7 +60,7 @@ class _Site:
     def page(self, name: str, template: str, *, folds: bool = False, **values: Any) -> None:
         """Write a page; one that `folds` leaves its closed parts to its folder."""
         up = "../" * (len(Path(name).parts) - 1)
-        text = self.templates.get_template(template).render(up=up, **values)
+        text = self.templates.get_template(template).render(up=up, folds=folds, **values)
         text = "\n".join(filter(None, map(str.strip, _MAY_BE_LEFT_OUT.sub("", text).splitlines()))) + "\n"
         path = self.out / name
         if folds:

@@ -15,8 +15,8 @@ from statistics import mean, median
 import numpy as np
 from spu import Io, libspu
 
+from spu_bench.cost.delaying_relay import Message, flights
 from spu_bench.cost.pair import Pair, Run, pair
-from spu_bench.cost.relay import Message, flights
 from spu_bench.cost.steps import VISIBILITY, Compiled, Step
 from spu_bench.cost.table import TOP_UP, StepCost, StepTable, sizes
 from spu_bench.options import Options, runtime_config

@@ -13,12 +13,12 @@ from typing import Any
 
 from spu import libspu
 
-from spu_bench.cost.relay import Message, Relay
+from spu_bench.cost.delaying_relay import DelayingRelay, Message
 from spu_bench.errors import SpuBenchError
 from spu_bench.executors.loopback import LoopbackExecutor
 from spu_bench.network import LOOPBACK
 from spu_bench.options import Options
-from spu_bench.parties import free_ports
+from spu_bench.party_processes import free_ports
 
 _START_S = 180.0
 
@@ -41,7 +41,7 @@ class Run:
 class Pair:
     """The two parties, at rest between orders. `relays` is empty where they are joined directly."""
 
-    def __init__(self, stations: Sequence[Connection], relays: Sequence[Relay]) -> None:
+    def __init__(self, stations: Sequence[Connection], relays: Sequence[DelayingRelay]) -> None:
         self._stations = stations
         self._relays = relays
 
@@ -107,7 +107,7 @@ def pair(protocol: str, options: Options, *, relayed: bool) -> Iterator[Pair]:
             stack.callback(process.terminate)
             stations.append(stack.enter_context(_accepted(listener, Path(host.directory) / "station.log")))
         ports = free_ports(2)
-        relays = [Relay(port) for port in ports] if relayed else []
+        relays = [DelayingRelay(port) for port in ports] if relayed else []
         for relay in relays:
             stack.callback(relay.close)
         seen = [[ports[0], relays[1].port], [relays[0].port, ports[1]]] if relays else [ports, ports]

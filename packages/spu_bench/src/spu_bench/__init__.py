@@ -1,4 +1,8 @@
-"""Secure two-party inference on SecretFlow SPU, measured: parties, links, statistics, records."""
+"""Secure two-party inference on SecretFlow SPU, measured: parties, links, statistics, records.
+
+Public besides what is listed in `__all__`: the submodules `record`, `protocols` and `runtimes`, and the command
+`spu-bench` (`cli`). Importing this package imports none of its modules: each name is loaded when it is first used.
+"""
 
 from __future__ import annotations
 
@@ -11,30 +15,39 @@ if TYPE_CHECKING:
     from spu_bench.network import Network
     from spu_bench.options import Options
     from spu_bench.program import Program, load_program
-    from spu_bench.record import RunRecord
+    from spu_bench.protocols import PRESETS, PROTOCOLS
+    from spu_bench.record import OperationStats, RunRecord, Traffic
     from spu_bench.runner import RunFailed, run
 
 _HOMES = {
+    "PRESETS": "protocols",
+    "PROTOCOLS": "protocols",
     "Network": "network",
+    "OperationStats": "record",
     "Options": "options",
     "Prediction": "cost",
     "Program": "program",
     "RunFailed": "runner",
     "RunRecord": "record",
     "SpuBenchError": "errors",
+    "Traffic": "record",
     "load_program": "program",
     "predict": "cost",
     "run": "runner",
 }
 
 __all__ = [
+    "PRESETS",
+    "PROTOCOLS",
     "Network",
+    "OperationStats",
     "Options",
     "Prediction",
     "Program",
     "RunFailed",
     "RunRecord",
     "SpuBenchError",
+    "Traffic",
     "load_program",
     "predict",
     "run",
@@ -42,7 +55,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # The probe and the process that delays packets import this package too: they are not to wait for SPU to load.
+    # The probe and the process that delays packets import this package too, and must not wait for SPU to load.
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

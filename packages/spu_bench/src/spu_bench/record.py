@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from spu_bench.errors import Reason
 from spu_bench.migrations import migrate
 from spu_bench.network import Network
 from spu_bench.network.probe import LinkProbe
 from spu_bench.options import Options
-from spu_bench.party.spu_profile import OperationStats, Traffic
 from spu_bench.samples import SampleStatistics
 from spu_bench.watch import MachineWatch
 
@@ -44,6 +44,31 @@ class ProgramIdentity(_Strict):
     made_by: dict[str, Any]
 
 
+class Traffic(BaseModel):
+    """What one party sent and received: bytes of payload, and messages."""
+
+    sent_bytes: int
+    received_bytes: int
+    sent_messages: int
+    received_messages: int
+
+
+class OperationStats(BaseModel):
+    """One kind of operation in one run of one party: calls, seconds of wall time, traffic as in `Traffic`.
+
+    A version of SPU that does not count an operation's traffic leaves None.
+    """
+
+    sent_bytes: int | None = None
+    received_bytes: int | None = None
+    sent_messages: int | None = None
+    received_messages: int | None = None
+    layer: str
+    name: str
+    calls: int
+    seconds: float
+
+
 class Inference(_Strict):
     """One inference at one party: seconds of sharing the input, of the protocol, of revealing; the link's totals.
 
@@ -64,7 +89,7 @@ class Inference(_Strict):
 class Failure(_Strict):
     """Why a run has no valid result: a word of `errors.REASONS`, what was wrong, what to do."""
 
-    reason: str
+    reason: Reason
     problem: str
     fix: str
 
@@ -73,11 +98,11 @@ class PartyOutcome(_Strict):
     """What one party reports of itself.
 
     Operations are those of the last inference; `threads` is the cap on compute threads (0: none was set), `cpu_s` the
-    process's CPU time, `shared_bytes` what it sent of weights', inputs' and outputs' shares, beside SPU's link.
+    CPU time of its processes, `shared_bytes` what it sent of weights', inputs' and outputs' shares, beside SPU's link.
     `traffic_counted_by` says where the link's bytes and messages come from: "profile", SPU's own statistics of each
-    inference; "relay", one more run of the same Program on loopback, over a relay that counted (spu_bench.relay);
-    "crypten", CrypTen's own counters of each inference, whose messages are collective operations: gloo takes four
-    one-way delays for each.
+    inference; "relay", one more run of the same Program on loopback, over a relay that counted
+    (spu_bench.counting_relay); "crypten", CrypTen's own counters of each inference, whose messages are collective
+    operations: gloo takes four one-way delays for each.
     """
 
     rank: int
@@ -121,7 +146,7 @@ class RunRecord(_Strict):
 
     `samples_s` are the seconds of the protocol alone (the slower party's), one per inference after the warm-up.
     `messages` of a party are SPU's send actions, its rounds. `trust` is what the parties have to trust each other with
-    (options.trust_model). A failed or invalid run has a `failure`, and whatever was seen before it failed.
+    (protocols.Protocol.trust_model). A failed or invalid run has a `failure`, and whatever was seen before it failed.
     `link_before` and `link_after` are what a probe saw of the link around the run, `watch` what was seen of the machine
     during it. `overhead_s` is what the harness took around the parties' processes: to open and close their hosts, to
     shape and to probe their link. Both are None in records from before they were kept. `prediction` is what the cost

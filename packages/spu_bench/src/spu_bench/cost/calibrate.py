@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from spu_bench.cost import table
-from spu_bench.cost.measure import LOCKSTEP, Progress
+from spu_bench.cost.measure import Progress
 from spu_bench.cost.model import check, of_costs
 from spu_bench.cost.predictor import step_costs
 from spu_bench.cost.table import Calibration
 from spu_bench.network import Network
 from spu_bench.options import Options
 from spu_bench.program import Program
+from spu_bench.protocols import PROTOCOLS
 from spu_bench.record import RunRecord
 from spu_bench.runner import run
 
@@ -49,7 +50,7 @@ def calibrate(
     if wake_s is not None:
         known.wake_s, known.wake_from = wake_s, "as given"
     known.save(path)
-    if wake_s is None and protocol in LOCKSTEP:
+    if wake_s is None and PROTOCOLS[protocol].lock_step:
         record = run(
             program,
             protocol=protocol,

@@ -17,12 +17,12 @@ from spu import Io, libspu
 
 from spu_bench.cost.delaying_relay import Message, flights
 from spu_bench.cost.pair import Pair, Run, pair
-from spu_bench.cost.steps import VISIBILITY, Compiled, Step
+from spu_bench.cost.steps import Compiled, Step
 from spu_bench.cost.table import TOP_UP, StepCost, StepTable, sizes
 from spu_bench.options import Options, runtime_config
+from spu_bench.party.spu095 import VISIBILITY
 from spu_bench.program import Program
-
-LOCKSTEP = {"semi2k", "ref2k"}
+from spu_bench.protocols import PROTOCOLS
 
 _REPEATS = {True: 5, False: 2}  # of a lockstep protocol, of another: those compute for long
 _LONG_ENOUGH_S = 0.2  # a run of less is mostly waiting for messages, on an idle machine too
@@ -85,7 +85,7 @@ class _Kind:
 
 def measure(compiled: Compiled, shares: Shares, table: StepTable, progress: Progress) -> None:
     """Measure the kinds of steps of `compiled` that are not yet in `table`, and put them there."""
-    lockstep = table.protocol in LOCKSTEP
+    lockstep = PROTOCOLS[table.protocol].lock_step
     with pair(table.protocol, table.options, relayed=False) as joined:
         kinds = _first_pass(joined, compiled, shares, progress, every=not lockstep)
         whole: list[Run] = []

@@ -12,8 +12,9 @@ from spu_bench.cost.steps import Compiled, compile_program
 from spu_bench.cost.table import StepCost, StepTable
 from spu_bench.errors import SpuBenchError
 from spu_bench.network import Network
-from spu_bench.options import PROTOCOLS, Options, runtime_config
+from spu_bench.options import Options, runtime_config
 from spu_bench.program import Program
+from spu_bench.protocols import PROTOCOLS
 
 
 def predict(
@@ -72,9 +73,10 @@ def step_costs(
     Raises SpuBenchError for a protocol of three parties, and for a kind that is new where `measure_new` is off.
     """
     runtime_config(steps.protocol, options)
-    if PROTOCOLS[steps.protocol] != 2:
+    if PROTOCOLS[steps.protocol].parties != 2:
         raise SpuBenchError(
-            f"The cost model knows protocols of two parties, and {steps.protocol} takes {PROTOCOLS[steps.protocol]}.",
+            f"The cost model requires a protocol of two parties, and {steps.protocol} takes "
+            f"{PROTOCOLS[steps.protocol].parties}.",
             "measure it with `spu-bench run`.",
             "bad_input",
         )

@@ -52,9 +52,9 @@ def text_of(path: Path) -> str | None:
         return None
 
 
-def by_hand(text: str) -> str:
-    """A page with its generated tables emptied; line numbers stay."""
-    return _GENERATED.sub(lambda table: "\n" * table[0].count("\n"), text)
+def by_hand(text: str, keep_lines: bool = True) -> str:
+    """A page without its generated tables; line numbers stay, unless `keep_lines` is false."""
+    return _GENERATED.sub(lambda table: "\n" * table[0].count("\n") if keep_lines else "", text)
 
 
 @cache

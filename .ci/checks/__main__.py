@@ -14,6 +14,7 @@ CHECKS = {
     "imports": "packages use each other through their public names",
     "docstrings": "every public name has a docstring",
     "reference": "docs/reference says what the docstrings say",
+    "links": "links between pages lead to a file and a heading",
     "tree": "module names, lengths of files, no path of a machine, no host of a registry",
 }
 

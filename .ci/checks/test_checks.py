@@ -8,6 +8,7 @@ from pathlib import Path
 import docstrings
 import griffe
 import imports
+import links
 import public
 import pytest
 import reference
@@ -150,3 +151,12 @@ def test_a_stale_reference_page_is_found(tmp_path: Path, monkeypatch: pytest.Mon
     assert reference.check() == []
     toy.members["function"].docstring = None
     assert len(reference.check()) == 1
+
+
+def test_broken_links_are_found(tmp_path: Path) -> None:
+    (tmp_path / "other.md").write_text("# A `heading`, of sorts\n```\n# no heading\n```\n")
+    page = tmp_path / "page.md"
+    page.write_text(
+        "[a](other.md#a-heading-of-sorts) [b](other.md)\n[c](other.md#no-heading)\n[d](gone.md)\n[e](https://x/y)\n"
+    )
+    assert [finding.line for finding in links.broken(page)] == [2, 3]

@@ -15,7 +15,7 @@ CHECKS = {
     "docstrings": "every public name has a docstring",
     "reference": "docs/reference says what the docstrings say",
     "links": "links between pages lead to a file and a heading",
-    "tree": "module names, lengths of files, no path of a machine, no host of a registry",
+    "tree": "module names, lengths of files, one configuration of tools, no path of a machine, no host of a registry",
 }
 
 

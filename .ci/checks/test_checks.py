@@ -72,6 +72,12 @@ def test_other_paths_and_addresses_are_left_alone(line: str) -> None:
     assert tree.line_findings("x.py", line) == []
 
 
+def test_a_tool_configured_in_a_package_is_found() -> None:
+    assert [
+        finding.line for finding in tree.tool_findings("x", "[project]\n[tool.ruff.lint]\n[tool.hatch.build]\n")
+    ] == [2]
+
+
 def test_imports_of_inner_names_are_found_in_every_form() -> None:
     text = (
         "import vit_models as vm\n"

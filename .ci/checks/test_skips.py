@@ -32,7 +32,8 @@ def outcomes(folder: Path, ci: str) -> str:
     """The last line of pytest in a folder that has the repository's conftest."""
     shutil.copy(ROOT / "conftest.py", folder)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(folder), str(folder)]
-    done = subprocess.run(command, env={**os.environ, "CI": ci}, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "CI": ci, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     return done.stdout.splitlines()[-1]
 
 

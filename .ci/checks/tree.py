@@ -1,4 +1,7 @@
-"""Rules of the tree: one role a module name, no long file, no path of a machine, no host of a package registry."""
+"""Rules of the tree.
+
+One role a module name; no long file; one configuration of each tool; no path of a machine; no host of a package registry.
+"""
 
 from __future__ import annotations
 
@@ -50,6 +53,16 @@ def module_names(paths: Iterable[tuple[str, Path]]) -> list[Finding]:
     ]
 
 
+def tool_findings(name: str, text: str) -> list[Finding]:
+    """Settings of a tool in a package's own pyproject.toml: they would replace those of the root."""
+    tools = re.compile(r"\[tool\.(?:ruff|mypy|pytest|coverage)\b")
+    return [
+        Finding(name, number, f"{line} belongs in the pyproject.toml of the root")
+        for number, line in enumerate(text.splitlines(), 1)
+        if tools.match(line)
+    ]
+
+
 def line_findings(name: str, text: str) -> list[Finding]:
     """Paths of a machine and hosts of registries in one text."""
     found = []
@@ -74,6 +87,8 @@ def check() -> list[Finding]:
         is_data = path.suffix in _DATA or path.name in ("claims.toml", "CHANGELOG.md")
         if lines > MAX_LINES and not is_data and not name.startswith("docs/reference/"):
             found.append(Finding(name, lines, f"{lines} lines; at most {MAX_LINES}: split it"))
+        if path.name == "pyproject.toml" and len(path.parts) > 1:
+            found += tool_findings(name, text)
         if not name.startswith(".ci/checks/"):
             found += line_findings(name, text)
     return sorted(found)

@@ -1,6 +1,6 @@
 """Rules of the tree.
 
-One role a module name; no long file; one configuration of each tool; no path of a machine; no host of a package registry.
+One role a module name, no long file, one configuration of each tool, no path of a machine, no host of a registry.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ import psutil
 
 from spu_bench import runtimes
 from spu_bench.errors import SpuBenchError, killed
-from spu_bench.executors import owner
+from spu_bench.executors.scratch import scratch_directory
 from spu_bench.party import HOLDERS, watch_opened_files
 from spu_bench.profile import Traffic
 from spu_bench.program import Program
@@ -52,7 +52,7 @@ def run_party(
     runtime = runtimes.get(session.runtime)
     outcome = PartyOutcome(rank=rank, role="client" if rank else "server", traffic_counted_by=None)
     opened = watch_opened_files()
-    with owner.scratch(owner.new_name()) as scratch:
+    with scratch_directory() as scratch:
         try:
             _check_cores(runtime)
             _check_inputs(rank, program, source)

@@ -1,4 +1,4 @@
-"""Names that say whose they are, so that a later run can tell what a dead one left behind."""
+"""Scratch directories, and names that contain the process that made a thing, so that a later run can clean up."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ _openings = itertools.count()
 
 
 def new_name() -> str:
-    """A name for what this process opens next: `spub-<pid>-<start time>-<count>`."""
+    """A new name that belongs to this process: `spub-<pid>-<start time>-<count>`."""
     return f"{PREFIX}-{os.getpid()}-{start_time(os.getpid())}-{next(_openings)}"
 
 
 def is_orphan(name: str) -> bool:
-    """Whether `name` (with any suffix) was made by a process that is gone."""
+    """Whether `name`, with any suffix, belongs to a process that has ended."""
     if (parts := _NAME.fullmatch(name)) is None:
         return False
     return start_time(int(parts[1])) != int(parts[2])
 
 
 @contextmanager
-def scratch(name: str) -> Iterator[Path]:
-    """A directory that carries the owner's name; those of dead owners are removed on the way in."""
+def scratch_directory(name: str | None = None) -> Iterator[Path]:
+    """A temporary directory that belongs to this process; first removes those of processes that have ended."""
     for directory in Path(tempfile.gettempdir()).glob(f"{PREFIX}-*"):
         if is_orphan(directory.name):
             shutil.rmtree(directory, ignore_errors=True)
-    directory = Path(tempfile.gettempdir()) / f"{name}-state"
+    directory = Path(tempfile.gettempdir()) / f"{name or new_name()}-state"
     directory.mkdir(mode=0o700)
     try:
         yield directory
@@ -43,13 +43,13 @@ def scratch(name: str) -> Iterator[Path]:
 
 
 def machine() -> str:
-    """Where process numbers mean the same: this boot of this kernel, seen from this PID namespace."""
+    """An identifier of the process numbers' scope: this boot of this kernel, and this PID namespace."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
 
 
 def start_time(pid: int) -> int | None:
-    """Start time of a living process in clock ticks since boot; None where there is none."""
+    """Start time of a running process in clock ticks since boot; None where there is no such process."""
     try:
         after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

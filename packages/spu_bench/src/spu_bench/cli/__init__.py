@@ -1,4 +1,4 @@
-"""The command line: spu-bench run | party | network | predict | calibrate."""
+"""The command line: spu-bench run | party | network | predict | profile-machine | runtime."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from spu_bench import launch, network_cli, runtime_cli, runtimes
-from spu_bench.cost.cli import calibrate_command, predict_command
+from spu_bench import launch, runtime_cli, runtimes
+from spu_bench.cli import network as network_commands
+from spu_bench.cli.cost import predict_command, profile_machine_command
 from spu_bench.errors import SpuBenchError
 from spu_bench.executors.loopback import cores_per_party
 from spu_bench.options import PRESETS, Options
@@ -29,10 +30,10 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-app.add_typer(network_cli.app, name="network")
+app.add_typer(network_commands.app, name="network")
 app.add_typer(runtime_cli.app, name="runtime")
 app.command("predict")(predict_command)
-app.command("calibrate")(calibrate_command)
+app.command("profile-machine")(profile_machine_command)
 Existing = Optional[Path]
 
 

@@ -1,8 +1,8 @@
-"""The probe's own small TCP program, `serve` or `connect`: one file, standard library only, so that it starts fast.
+"""The probe's TCP program, `serve` or `connect`. One file with the standard library only, so that it starts fast.
 
-One connection for round trips, then one for a bulk transfer both ways at once, as parties do it, whose acknowledgements
-ride on data. Where that does not show the rate that is asked for, one longer transfer each way. A rate counts from the
-moment TCP has had time to fill the link.
+The client opens one connection for round trips, and one for a bulk transfer in both directions at once, as in a run.
+Where that does not reach the requested rate, it makes one longer transfer in each direction. A rate is measured after
+TCP has had time to fill the network.
 """
 
 from __future__ import annotations
@@ -17,24 +17,40 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 _MAGIC = b"spub"
-_DONE, _ECHO, _UP, _DOWN, _BOTH = 0, 1, 2, 4, 6  # what a connection is for; bulk to the server, from it, or both
+_DONE, _ECHO, _UP, _DOWN, _BOTH = 0, 1, 2, 4, 6  # kinds of connection; the bulk ones: to the server, from it, both
 _CHUNK = bytes(1 << 17)
-_MOST_UNSENT = 1 << 18  # bytes: what a sender may hand to TCP ahead, which a slow link would have to drain at the end
-_ENOUGH = 0.98  # of the rate that is asked for, as a share
+_MOST_UNSENT = 1 << 18  # bytes that a sender gives TCP in advance, which a slow network must still send at the end
+_ENOUGH = 0.98  # share of the requested rate
 _request = struct.Struct("!4sBdd")
 _answer = struct.Struct("!QQd")
 TIMEOUT_S = 30.0
 
 
-class WireError(Exception):
-    """The other side of the probe is not there, or is not a probe."""
+class ProbeError(Exception):
+    """The other side of the probe does not answer, or is not a probe."""
+
+
+class Measured(TypedDict):
+    """What a client measured, with the names and units of `spu_bench.network.probe.NetworkProbe`."""
+
+    rtt_ms: float
+    rtt_min_ms: float
+    rtt_p99_ms: float
+    pings: int
+    rate_mbit: float
+    rate_back_mbit: float
+    bytes: int
+    seconds: float
 
 
 def serve(bind: str, port: int, *, ready: Callable[[int], None], once: bool = False) -> None:
-    """Answer probes at `bind`:`port` (0: any free port, told to `ready`); for ever, or until a client is done."""
+    """Answer probes at `bind`:`port` until interrupted, or until one client has finished.
+
+    Calls `ready` with the port that it listens at; `port` 0 means any free one.
+    """
     with socket.create_server((bind, port), backlog=8) as listener:
         ready(listener.getsockname()[1])
         while True:
@@ -43,15 +59,15 @@ def serve(bind: str, port: int, *, ready: Callable[[int], None], once: bool = Fa
                 try:
                     if _answer_one(connection) == _DONE and once:
                         return
-                except (OSError, WireError) as error:
+                except (OSError, ProbeError) as error:
                     print(f"probe: {error}", file=sys.stderr)
 
 
-def connect(host: str, port: int, asked: tuple[float, float] = (math.inf, math.inf)) -> dict[str, Any]:
-    """Measure the link to a server: round trips in ms, payload rates both ways in Mbit/s.
+def connect(host: str, port: int, requested: tuple[float, float] = (math.inf, math.inf)) -> Measured:
+    """Measure the network to a server: round trips in ms, and payload rates in both directions in Mbit/s.
 
-    The rates `asked` for, from the server and to it, tell when a short look is enough; 0 asks for nothing.
-    Raises WireError.
+    Where the `requested` rates, from the server and to it, are reached at once, the short transfer is enough; 0 means
+    no requested rate. Raises ProbeError.
     """
     started = time.monotonic()
     try:
@@ -59,16 +75,16 @@ def connect(host: str, port: int, asked: tuple[float, float] = (math.inf, math.i
         rtt = sorted(rtts)[len(rtts) // 2]
         here, there = _transfer(host, port, _BOTH, max(0.2, 10 * rtt), max(0.15, 3 * rtt))
         total = here.all + there.all
-        if here.mbit < _ENOUGH * asked[0] or there.mbit < _ENOUGH * asked[1]:
-            # one way's queue may have held up the acknowledgements of the other
+        if here.mbit < _ENOUGH * requested[0] or there.mbit < _ENOUGH * requested[1]:
+            # the queue of one direction may have delayed the acknowledgements of the other
             warm, measured = max(0.3, 12 * rtt), max(0.5, 8 * rtt)
             here, there = _transfer(host, port, _DOWN, warm, measured)[0], _transfer(host, port, _UP, warm, measured)[1]
             total += here.all + there.all
         if not (here.mbit and there.mbit):
-            raise WireError("the transfer ended before it could be measured")
+            raise ProbeError("the transfer ended before it was measured")
         _open(host, port, _DONE).close()
     except OSError as error:
-        raise WireError(f"no probe answers at {host}:{port}: {error}") from error
+        raise ProbeError(f"no probe answers at {host}:{port}: {error}") from error
     rtts_ms = sorted(1e3 * each for each in rtts)
     return {
         "rtt_ms": rtts_ms[len(rtts_ms) // 2],
@@ -105,7 +121,7 @@ def _round_trips(host: str, port: int) -> list[float]:
             sent = time.perf_counter()
             connection.sendall(b"p")
             if not connection.recv(1):
-                raise WireError("the probe's server went away")
+                raise ProbeError("the server of the probe closed the connection")
             rtts.append(time.perf_counter() - sent)
     return rtts
 
@@ -118,7 +134,7 @@ def _open(host: str, port: int, kind: int, warm: float = 0.0, measured: float = 
 
 
 class Received(NamedTuple):
-    """Bytes within the measured window, all bytes, the window's seconds."""
+    """Bytes received in the measured window, all bytes received, and the seconds of the window."""
 
     counted: int
     all: int
@@ -126,30 +142,30 @@ class Received(NamedTuple):
 
     @property
     def mbit(self) -> float:
-        """The payload rate in Mbit/s; 0 if the transfer ended before its window."""
+        """The payload rate in Mbit/s; 0 if the transfer ended before the window began."""
         return self.counted * 8e-6 / self.seconds if self.seconds > 0 else 0.0
 
 
 def _transfer(host: str, port: int, kind: int, warm: float, measured: float) -> tuple[Received, Received]:
-    """What came here, and what came there."""
+    """What this side received, and what the server received."""
     with _open(host, port, kind, warm, measured) as connection:
         return _bulk(connection, warm, measured, sends=bool(kind & _UP))
 
 
 def _bulk(connection: socket.socket, warm: float, measured: float, sends: bool) -> tuple[Received, Received]:
-    """Receive, and meanwhile send if this side `sends`; what came here, and what the other side says came there."""
+    """Receive, and send at the same time if `sends`; returns what this side and what the other side received."""
     drain = _Drain(connection, warm, measured)
     sender = threading.Thread(target=_fill, args=(connection, drain, sends), daemon=True)
     sender.start()
     drain.run()
     sender.join(TIMEOUT_S)
     if len(drain.tail) < _answer.size:
-        raise WireError("the other side of the probe went away")
+        raise ProbeError("the other side of the probe closed the connection")
     return drain.received, Received(*_answer.unpack(drain.tail))
 
 
 def _fill(connection: socket.socket, drain: _Drain, sends: bool) -> None:
-    """Send until what is received has been measured, and then say how it was."""
+    """Send until the received data has been measured, then send the result."""
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _MOST_UNSENT)
     try:
         while sends and not drain.over.is_set():
@@ -158,11 +174,11 @@ def _fill(connection: socket.socket, drain: _Drain, sends: bool) -> None:
         connection.sendall(_answer.pack(*drain.received))
         connection.shutdown(socket.SHUT_WR)
     except OSError:
-        drain.over.set()  # the other side is gone, which the receiver sees too
+        drain.over.set()  # the connection has ended, which the receiver sees too
 
 
 class _Drain:
-    """Reads all that comes; `over` is set once the window is, or all that comes, and `received` is what came in it."""
+    """Reads a connection to its end; sets `over` and `received` when the measured window, or the stream, is over."""
 
     def __init__(self, connection: socket.socket, warm: float, measured: float) -> None:
         self._connection, self._warm, self._measured = connection, warm, measured
@@ -198,7 +214,7 @@ class _Drain:
 def _read_request(connection: socket.socket) -> tuple[int, float, float]:
     magic, kind, warm, measured = _request.unpack(_exactly(connection, _request.size))
     if magic != _MAGIC or not (0 <= warm <= 600 and 0 <= measured <= 600):
-        raise WireError("someone else than a probe connected")
+        raise ProbeError("a connection was not from a probe")
     return kind, warm, measured
 
 
@@ -206,36 +222,36 @@ def _exactly(connection: socket.socket, size: int) -> bytes:
     data = b""
     while len(data) < size:
         if not (more := connection.recv(size - len(data))):
-            raise WireError("the other side of the probe went away")
+            raise ProbeError("the other side of the probe closed the connection")
         data += more
     return data
 
 
-def _write(path: Path, content: dict[str, Any]) -> None:
-    scratch = path.with_suffix(".tmp")
-    scratch.write_text(json.dumps(content))
-    scratch.replace(path)
+def _write(path: Path, content: Measured | dict[str, int]) -> None:
+    unfinished = path.with_suffix(".tmp")
+    unfinished.write_text(json.dumps(content))
+    unfinished.replace(path)
 
 
 def main() -> None:
-    """Parse the command line; serve one client, or be it and leave what was seen in a file."""
-    parser = argparse.ArgumentParser(prog="wire", description=__doc__)
+    """Parse the command line; serve one client, or be the client. Both write their result to a file."""
+    parser = argparse.ArgumentParser(prog="probe_protocol", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     server = verbs.add_parser("serve", help="answer one client")
     server.add_argument("--bind", required=True)
-    client = verbs.add_parser("connect", help="measure the link to a server")
+    client = verbs.add_parser("connect", help="measure the network to a server")
     client.add_argument("--host", required=True)
     client.add_argument("--port", type=int, required=True)
-    client.add_argument("--asked", type=float, nargs=2, default=(math.inf,) * 2, help="Mbit/s: from, to the server")
+    client.add_argument("--requested", type=float, nargs=2, default=(math.inf,) * 2, help="Mbit/s: from, to the server")
     for verb in (server, client):
-        verb.add_argument("--out", type=Path, required=True, help="JSON file: the server's port, the client's figures")
+        verb.add_argument("--out", type=Path, required=True, help="JSON file for the port or the result")
     given = parser.parse_args()
     try:
         if given.verb == "serve":
             serve(given.bind, 0, ready=lambda port: _write(given.out, {"port": port}), once=True)
         else:
-            _write(given.out, connect(given.host, given.port, tuple(given.asked)))
-    except (OSError, WireError) as error:
+            _write(given.out, connect(given.host, given.port, tuple(given.requested)))
+    except (OSError, ProbeError) as error:
         sys.exit(f"probe: {error}")
 
 

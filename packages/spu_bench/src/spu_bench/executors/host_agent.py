@@ -1,8 +1,8 @@
-"""A process on another host, reached by a command such as ssh: `python -m spu_bench.agent` is its far end.
+"""The agent that runs a party's process on another host: `python -m spu_bench.executors.host_agent`.
 
-In come the files of the process's directory and then its order; out go the JSON files that it writes, as they come, and
-at its end all else that it wrote and its exit status. When the near end is gone, so are the process and its directory.
-Standard library only, but for what the host is: the near end uses these frames too.
+A command such as ssh connects its standard input and output to the executor `hosts`. The agent receives the files of a
+process's directory, then a `Task`. It sends the JSON files that the process writes, as they appear, and at the end all
+other new files and the exit status. When the connection ends, it ends the process and removes the directory.
 """
 
 from __future__ import annotations
@@ -16,53 +16,69 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, TypedDict
+
+from spu_bench import provenance
+from spu_bench.source_files import source_hash
 
 _POLL_S = 0.05
 _Seen = dict[Path, tuple[int, int]]
 
 
+class Task(TypedDict):
+    """What the agent runs: Python's arguments, variables added to the environment, and the log file's name."""
+
+    arguments: list[str]
+    environment: dict[str, str]
+    log: str
+
+
+class About(TypedDict):
+    """What a host is: its machine as in a record, and the hash of its spu_bench."""
+
+    machine: dict[str, Any]
+    source: str
+
+
 def send(stream: IO[bytes], name: str, content: bytes) -> None:
-    """Put a file on the stream: a line that names it and its size, then its bytes. An empty name is for a message."""
+    """Write a file to the stream: a line with its name and size, then its bytes. A message has an empty name."""
     stream.write(json.dumps({"name": name, "bytes": len(content)}).encode() + b"\n" + content)
     stream.flush()
 
 
 def receive(stream: IO[bytes]) -> Iterator[tuple[str, bytes]]:
-    """Files and messages until the stream ends; ValueError on what is none, or lies outside of the directory."""
+    """Files and messages until the stream ends; ValueError for other data, or a path outside the directory."""
     while line := stream.readline():
         head = json.loads(line)
         path = PurePosixPath(head["name"])
         if path.is_absolute() or ".." in path.parts:
-            raise ValueError(f"{path} is no file of the directory")
+            raise ValueError(f"{path} is not in the directory")
         yield head["name"], stream.read(head["bytes"])
 
 
-def about() -> dict[str, Any]:
-    """What this host is: its machine, and its version of spu_bench."""
-    from spu_bench import provenance
-
-    return {"machine": provenance.machine(), "source": provenance.code()["source"]}
+def about() -> About:
+    """This host's machine and version of spu_bench."""
+    return {"machine": provenance.machine(), "source": source_hash()}
 
 
 def serve(incoming: IO[bytes], outgoing: IO[bytes]) -> None:
-    """Take a directory and an order, run it, and give back what it wrote."""
+    """Receive a directory and a task, run the task, and send back its files."""
     with tempfile.TemporaryDirectory(prefix="spu-bench-agent-") as folder:
         root = Path(folder)
         for name, content in receive(incoming):
             if not name:
-                order = json.loads(content)
+                task: Task = json.loads(content)
                 break
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_bytes(content)
         else:
             return
         seen = {path: _state(path) for path in root.rglob("*") if path.is_file()}
-        with open(root / order["log"], "ab") as log:
+        with open(root / task["log"], "ab") as log:
             process = subprocess.Popen(
-                [sys.executable, *order["arguments"]],
+                [sys.executable, *task["arguments"]],
                 cwd=root,
-                env={**os.environ, **order["environment"]},
+                env={**os.environ, **task["environment"]},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -70,8 +86,8 @@ def serve(incoming: IO[bytes], outgoing: IO[bytes]) -> None:
         threading.Thread(target=_end_with, args=(incoming, process), daemon=True).start()
         while process.poll() is None:
             time.sleep(_POLL_S)
-            _give(root, outgoing, seen, "*.json")
-        _give(root, outgoing, seen, "*")
+            _send_new(root, outgoing, seen, "*.json")
+        _send_new(root, outgoing, seen, "*")
         send(outgoing, "", json.dumps({"status": process.returncode}).encode())
 
 
@@ -85,8 +101,8 @@ def _state(path: Path) -> tuple[int, int]:
     return known.st_mtime_ns, known.st_size
 
 
-def _give(root: Path, outgoing: IO[bytes], seen: _Seen, pattern: str) -> None:
-    """Send what is new or has changed. JSON files are written whole, so that none is half done."""
+def _send_new(root: Path, outgoing: IO[bytes], seen: _Seen, pattern: str) -> None:
+    """Send files that are new or have changed. JSON files are written whole, so none is incomplete."""
     for path in sorted(root.rglob(pattern)):
         if path.is_file() and seen.get(path) != _state(path):
             seen[path] = _state(path)

@@ -1,9 +1,9 @@
-"""Measuring what the steps of a Program cost: on the loopback device as it is, then through a relay.
+"""`time_steps`: measure what the steps of a Program cost, on the loopback device and through a relay.
 
-Under a protocol in lockstep both parties send at the same time and wait for each other, message by message: its
-messages are its turns, and no clock is needed. Under any other, a step's time is a straight line in the link's delay,
-and in one over its rate: its turns are the slope between two delays, the bytes on its critical path the slope between
-two rates. What the parties compute while messages fly, or send without waiting, is so counted as it is.
+Under a protocol in lockstep both parties send at the same time and wait for each other in every message: a message is a
+turn. Under another protocol, a step's time is linear in the network's delay, and in one over its rate. Turns are the
+slope between two delays, the bytes on the critical path the slope between two rates. This includes the effect of what
+the parties compute while messages are on the way, and of what they send without waiting.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from statistics import mean, median
 import numpy as np
 from spu import Io, libspu
 
-from spu_bench.cost.pair import Pair, Run, pair
+from spu_bench.cost.machine_costs import TOP_UP, StepCost, StepTable, sizes
+from spu_bench.cost.party_pair import PairRun, PartyPair, party_pair
 from spu_bench.cost.relay import Message, flights
 from spu_bench.cost.steps import VISIBILITY, Compiled, Step
-from spu_bench.cost.table import TOP_UP, StepCost, StepTable, sizes
 from spu_bench.options import Options, runtime_config
 from spu_bench.program import Program
 
 LOCKSTEP = {"semi2k", "ref2k"}
 
-_REPEATS = {True: 5, False: 2}  # of a lockstep protocol, of another: those compute for long
-_LONG_ENOUGH_S = 0.2  # a run of less is mostly waiting for messages, on an idle machine too
-_STOCK_MESSAGES = 1280  # what Ferret, SPU's default under CHEETAH, sends to make a stock of oblivious transfers
+_REPEATS = {True: 5, False: 2}  # under a protocol in lockstep, and under another one, which computes for longer
+_LONG_ENOUGH_S = 0.2  # a shorter run mostly waits for messages, also on an idle machine
+_STOCK_MESSAGES = 1280  # what Ferret, SPU's default under CHEETAH, sends for a new stock of oblivious transfers
 _NEAR, _FAR, _SLOW = (0.005, None), (0.065, None), (0.005, 10e6)  # one-way seconds, and bytes/s
 
 Shares = dict[str, list[libspu.Share]]
 Progress = Callable[[str, int, int], None]
-"""Told what is being measured, how much of it is done, and how much there is."""
+"""Called with what is being measured, how much of it is done, and how much there is."""
 
 
 def random_shares(program: Program, protocol: str, options: Options) -> Shares:
-    """Shares of random values in place of the Program's arguments, one per party: no secret is needed."""
+    """Shares of random values for the Program's arguments, one for each party: no secret is required."""
     io, rng = Io(2, runtime_config(protocol, options)), np.random.default_rng(0)
     shares = {}
     for argument in program.manifest.arguments:
@@ -46,7 +46,7 @@ def random_shares(program: Program, protocol: str, options: Options) -> Shares:
 
 
 def storage_of(share: libspu.Share) -> str:
-    """How SPU keeps a value, for instance semi2k.AShr<FM64>."""
+    """How SPU stores a value, for example semi2k.AShr<FM64>."""
     meta = libspu.ValueMeta()
     meta.ParseFromString(share.meta)
     return str(meta.storage_type)
@@ -54,19 +54,19 @@ def storage_of(share: libspu.Share) -> str:
 
 @dataclass
 class _Kind:
-    """A kind of step in a Program: its first instance, the values that runs on, how often there are more, its runs."""
+    """A kind of step in a Program: its first instance with its operands, the number of instances, and its runs."""
 
     step: Step
     operands: list[str]
     storage: tuple[str, ...] = ()
     instances: int = 0
-    runs: list[Run] = field(default_factory=list)
+    runs: list[PairRun] = field(default_factory=list)
     messages: tuple[list[Message], list[Message]] = ([], [])
 
-    def run(self, joined: Pair) -> Run:
-        return joined.run(self.step.module(), self.operands, self.step.results)
+    def run(self, pair: PartyPair) -> PairRun:
+        return pair.run(self.step.module(), self.operands, self.step.results)
 
-    def without_top_up(self) -> list[Run]:
+    def without_top_up(self) -> list[PairRun]:
         return [run for run, more in zip(self.runs, self.top_ups()) if not more]
 
     def top_ups(self) -> list[int]:
@@ -74,8 +74,8 @@ class _Kind:
         counts = [sum(run.sent_messages) for run in self.runs]
         return [round((count - min(counts)) / _STOCK_MESSAGES) for count in counts]
 
-    def usual(self) -> Run:
-        """The run whose traffic is the median: a few messages more or less is chance."""
+    def usual(self) -> PairRun:
+        """The run with the median traffic, which varies by a few messages."""
         runs = sorted(self.without_top_up(), key=lambda run: sum(run.sent_messages))
         return runs[len(runs) // 2]
 
@@ -83,25 +83,25 @@ class _Kind:
         return median(run.seconds for run in self.without_top_up())
 
 
-def measure(compiled: Compiled, shares: Shares, table: StepTable, progress: Progress) -> None:
-    """Measure the kinds of steps of `compiled` that are not yet in `table`, and put them there."""
+def time_steps(compiled: Compiled, shares: Shares, table: StepTable, progress: Progress) -> None:
+    """Measure the kinds of steps of `compiled` that are not in `table`, and put them there."""
     lockstep = table.protocol in LOCKSTEP
-    with pair(table.protocol, table.options, relayed=False) as joined:
-        kinds = _first_pass(joined, compiled, shares, progress, every=not lockstep)
-        whole: list[Run] = []
+    with party_pair(table.protocol, table.options, relayed=False) as pair:
+        kinds = _first_pass(pair, compiled, shares, progress, every=not lockstep)
+        whole: list[PairRun] = []
         for i in range(_REPEATS[lockstep]):
-            whole.append(joined.run(compiled.code, list(compiled.arguments), ["outputs"]))
+            whole.append(pair.run(compiled.code, list(compiled.arguments), ["outputs"]))
             for kind in kinds.values():
-                kind.runs.append(kind.run(joined))
+                kind.runs.append(kind.run(pair))
             progress("computation", i + 1, _REPEATS[lockstep])
     costs, top_up = _costs(kinds, median(run.wall_s for run in whole)), _top_up(kinds)
     new = {key: cost for key, cost in costs.items() if key not in table.steps}
     if waited := [run.wall_s / run.cpu_s for run in whole if run.cpu_s > _LONG_ENOUGH_S]:
         table.waited = max(table.waited, median(waited))
-    with pair(table.protocol, table.options, relayed=True) as joined:
+    with party_pair(table.protocol, table.options, relayed=True) as pair:
         if not lockstep:
-            joined.shape(*_NEAR)  # so that a wait for the other party shows as a pause
-        relayed = _first_pass(joined, compiled, shares, progress, every=False)
+            pair.shape(*_NEAR)  # so that a wait for the other party is visible as a pause
+        relayed = _first_pass(pair, compiled, shares, progress, every=False)
         for key, cost in new.items():
             each_way = zip(relayed[key].messages, cost.sent_messages)
             sent = [
@@ -111,37 +111,37 @@ def measure(compiled: Compiled, shares: Shares, table: StepTable, progress: Prog
             cost.turns, cost.path_bytes = max(cost.sent_messages), max(cost.sent_bytes)
         if not lockstep:
             sending = {key: kind for key, kind in relayed.items() if key in new and any(new[key].sent_messages)}
-            turns = _slopes(joined, sending, new, progress)
+            turns = _slopes(pair, sending, new, progress)
             if table.top_up is None and top_up is not None and turns is not None:
                 table.top_up = top_up.model_copy(update={"turns": round(turns, 1)})
     table.steps.update(new)
 
 
 def _at_once(messages: list[Message], count: int) -> list[int]:
-    """Sizes of the `count` largest messages: the smaller are acknowledgements, which SPU does not count."""
+    """Sizes of the `count` largest messages. The smaller ones are acknowledgements, which SPU does not count."""
     return sorted(message.size for message in messages)[max(0, len(messages) - count) :]
 
 
 def _first_pass(
-    joined: Pair, compiled: Compiled, shares: Shares, progress: Progress, *, every: bool
+    pair: PartyPair, compiled: Compiled, shares: Shares, progress: Progress, *, every: bool
 ) -> dict[str, _Kind]:
-    """Run each kind of step for the first time, which is no measurement, and with `every` all further instances too.
+    """Run each kind of step once without measuring it, and with `every` measure all further instances.
 
-    A step whose kind has been run takes the first one's operands and results: they are as good.
+    A further instance of a kind uses the operands and results of the first one, which cost the same.
     """
     value_of, storage = {}, {}
     for name, own in zip(compiled.arguments, shares.values()):
-        joined.put(name, own)
+        pair.put(name, own)
         value_of[name], storage[name] = name, storage_of(own[0])
     kinds: dict[str, _Kind] = {}
     for i, step in enumerate(compiled.steps):
         key = step.key([storage[value] for value in step.operands])
         if key not in kinds:
             kind = kinds[key] = _Kind(step, [value_of[value] for value in step.operands])
-            kind.storage = kind.run(joined).storage
-            kind.messages = joined.take_messages()
+            kind.storage = kind.run(pair).storage
+            kind.messages = pair.take_messages()
         elif every:
-            kinds[key].runs.append(kinds[key].run(joined))
+            kinds[key].runs.append(kinds[key].run(pair))
         kinds[key].instances += 1
         for value, result, how in zip(step.results, kinds[key].step.results, kinds[key].storage):
             value_of[value], storage[value] = result, how
@@ -150,10 +150,10 @@ def _first_pass(
 
 
 def _costs(kinds: dict[str, _Kind], whole_s: float) -> dict[str, StepCost]:
-    """What the parties' own runs say: traffic and seconds of runs without a top-up, and how many top-ups there were.
+    """Costs from the parties' runs: traffic and seconds of runs without a top-up, and the number of top-ups.
 
-    The seconds of single steps are scaled to add up to those of the whole Program, whose steps find other values in
-    the processor's caches and are read from one text.
+    The seconds of single steps are scaled so that their sum is that of the whole Program, whose steps find other values
+    in the processor's caches.
     """
     single_s = sum(kind.instances * mean(run.seconds for run in kind.runs) for kind in kinds.values())
     costs = {}
@@ -170,21 +170,21 @@ def _costs(kinds: dict[str, _Kind], whole_s: float) -> dict[str, StepCost]:
     return costs
 
 
-def _slopes(joined: Pair, kinds: dict[str, _Kind], costs: dict[str, StepCost], progress: Progress) -> float | None:
-    """Put the turns and the bytes of the critical path of `kinds` into `costs`; returns a top-up's turns, if seen.
+def _slopes(pair: PartyPair, kinds: dict[str, _Kind], costs: dict[str, StepCost], progress: Progress) -> float | None:
+    """Put the turns and critical-path bytes of `kinds` into `costs`; returns the turns of a top-up, if there was one.
 
-    Both lie between what they are where both parties send at the same time, and where they never do.
+    Both are limited to what is possible: all messages at the same time, or none.
     """
     seconds, top_up_s = [], []
     for delay_s, rate in (_NEAR, _FAR, _SLOW):
-        joined.shape(delay_s, rate)
+        pair.shape(delay_s, rate)
         for kind in kinds.values():
             kind.runs.clear()
         for _ in range(_REPEATS[False]):
             for i, kind in enumerate(kinds.values()):
-                kind.runs.append(kind.run(joined))
+                kind.runs.append(kind.run(pair))
                 progress(f"{delay_s * 1e3:.0f} ms, {'slow' if rate else 'fast'}", i + 1, len(kinds))
-        # the fastest, since all else is what disturbed it, and a slope sees a disturbance on one side alone
+        # The fastest run: the others were disturbed, and a slope shows a disturbance at one of its two points.
         seconds.append({key: min(run.seconds for run in kind.without_top_up()) for key, kind in kinds.items()})
         top_up = _top_up(kinds)
         top_up_s.append(top_up.seconds if top_up else None)
@@ -199,12 +199,12 @@ def _slopes(joined: Pair, kinds: dict[str, _Kind], costs: dict[str, StepCost], p
 
 
 def _top_up(kinds: dict[str, _Kind]) -> StepCost | None:
-    """What a top-up costs: what the runs that had one took and sent beyond the others. None where none had."""
+    """What a top-up costs: the difference between runs with and without one. None where no run had one."""
     found = [(kind, run, more) for kind in kinds.values() for run, more in zip(kind.runs, kind.top_ups()) if more]
     if not found:
         return None
 
-    def beyond(of: Callable[[Run], float]) -> float:
+    def beyond(of: Callable[[PairRun], float]) -> float:
         each = [(of(run) - median(map(of, kind.without_top_up()))) / more for kind, run, more in found]
         return max(0.0, median(each))
 

@@ -1,4 +1,4 @@
-"""When the holder lets packets go, and how it reads the kernel's messages."""
+"""When delayed packets are released, and how the kernel's messages are read."""
 
 from __future__ import annotations
 
@@ -8,26 +8,28 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spu_bench.network.holder import Link
 from spu_bench.network.nfqueue import Packet, parse_packet
+from spu_bench.network.packet_delay import ReleaseTimes
 
 SENDER, OTHER = b"\x0a\x00\x00\x01", b"\x0a\x00\x00\x02"
 
 
-def test_a_packet_waits_for_its_own_time_on_the_wire_and_the_delay() -> None:
-    link = Link({SENDER: 400.0}, delay_ms=20.0, jitter_ms=0.0, seed=0)
+def test_a_packet_waits_for_its_transmission_time_and_the_delay() -> None:
+    times = ReleaseTimes({SENDER: 400.0}, delay_ms=20.0, jitter_ms=0.0, seed=0)
     # 50,000 bytes at 400 Mbit/s are 1 ms
-    assert link.due(Packet(1, 0, 50_000, SENDER)) == 21_000_000
-    assert link.due(Packet(2, 0, 50_000, SENDER)) == 22_000_000, "it waits for the packet before"
-    assert link.due(Packet(3, 10_000_000, 50_000, SENDER)) == 31_000_000, "the wire was free again"
+    assert times.due(Packet(1, 0, 50_000, SENDER)) == 21_000_000
+    assert times.due(Packet(2, 0, 50_000, SENDER)) == 22_000_000, "it waits for the earlier packet"
+    assert times.due(Packet(3, 10_000_000, 50_000, SENDER)) == 31_000_000, "no earlier packet is left"
 
 
-def test_a_sender_does_not_wait_for_anothers_wire() -> None:
-    link = Link({SENDER: 1.0, OTHER: 1000.0}, delay_ms=0.0, jitter_ms=0.0, seed=0)
-    link.due(Packet(1, 0, 1000, OTHER))
-    slow = link.due(Packet(2, 0, 1000, SENDER))
+def test_senders_do_not_wait_for_each_other() -> None:
+    times = ReleaseTimes({SENDER: 1.0, OTHER: 1000.0}, delay_ms=0.0, jitter_ms=0.0, seed=0)
+    times.due(Packet(1, 0, 1000, OTHER))
+    slow = times.due(Packet(2, 0, 1000, SENDER))
     assert slow == 8_000_000
-    assert Link({}, 1.0, 0.0, 0).due(Packet(3, 0, 1_000_000, OTHER)) == 1_000_000, "no rate: no time on the wire"
+    assert ReleaseTimes({}, 1.0, 0.0, 0).due(Packet(3, 0, 1_000_000, OTHER)) == 1_000_000, (
+        "without a rate there is no transmission time"
+    )
 
 
 @given(
@@ -37,9 +39,9 @@ def test_a_sender_does_not_wait_for_anothers_wire() -> None:
 def test_packets_keep_their_order_and_the_rate_is_never_exceeded(
     arrivals: list[tuple[int, int]], jitter: float
 ) -> None:
-    link = Link({SENDER: 100.0}, delay_ms=10.0, jitter_ms=jitter, seed=1)
+    times = ReleaseTimes({SENDER: 100.0}, delay_ms=10.0, jitter_ms=jitter, seed=1)
     arrivals = sorted(arrivals)
-    due = [link.due(Packet(i, arrived, size, SENDER)) for i, (arrived, size) in enumerate(arrivals)]
+    due = [times.due(Packet(i, arrived, size, SENDER)) for i, (arrived, size) in enumerate(arrivals)]
     assert due == sorted(due)
     if not jitter:
         for (arrived, size), time_of in zip(arrivals, due, strict=True):
@@ -48,9 +50,9 @@ def test_packets_keep_their_order_and_the_rate_is_never_exceeded(
         assert due[-1] >= arrivals[0][0] + total * 80 + 10_000_000 - 1
 
 
-def test_jitter_has_the_asked_spread() -> None:
-    link = Link({}, delay_ms=20.0, jitter_ms=2.0, seed=3)
-    gaps = [link.due(Packet(i, i * 10**9, 100, SENDER)) - i * 10**9 for i in range(2000)]
+def test_jitter_has_the_requested_spread() -> None:
+    times = ReleaseTimes({}, delay_ms=20.0, jitter_ms=2.0, seed=3)
+    gaps = [times.due(Packet(i, i * 10**9, 100, SENDER)) - i * 10**9 for i in range(2000)]
     mean = sum(gaps) / len(gaps)
     spread = (sum((gap - mean) ** 2 for gap in gaps) / len(gaps)) ** 0.5
     assert abs(mean - 20e6) < 0.2e6
@@ -58,7 +60,7 @@ def test_jitter_has_the_asked_spread() -> None:
 
 
 def message(*, stamp_age_s: float | None) -> bytes:
-    """One packet as the kernel's queue would report it."""
+    """One packet as the kernel's queue reports it."""
     attributes = struct.pack("=HH", 11, 1) + struct.pack("!IHB", 7, 0x0800, 0) + b"\0"
     if stamp_age_s is not None:
         at = time.time() - stamp_age_s
@@ -72,10 +74,10 @@ def test_a_message_of_the_queue_is_read() -> None:
     packet = parse_packet(message(stamp_age_s=0.005))
     assert packet is not None
     assert (packet.number, packet.size, packet.source) == (7, 1234 + 14, SENDER)
-    assert 4e6 < time.monotonic_ns() - packet.arrived_ns < 50e6, "its age is the kernel's stamp's"
+    assert 4e6 < time.monotonic_ns() - packet.arrived_ns < 50e6, "its age is from the kernel's stamp"
 
 
-def test_a_stamp_that_cannot_be_is_not_believed() -> None:
+def test_an_implausible_stamp_is_ignored() -> None:
     for age in (None, -3600.0, 3600.0):
         packet = parse_packet(message(stamp_age_s=age))
         assert packet is not None

@@ -1,15 +1,14 @@
-"""`predict`: the seconds of a Program over a network, from its compiled steps and what they cost on this machine."""
+"""`predict`: the latency of a Program on a network, from its compiled steps and what they cost on this machine."""
 
 from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
 
-from spu_bench.cost import table
-from spu_bench.cost.measure import Progress, Shares, measure, random_shares, storage_of
-from spu_bench.cost.model import Prediction, check, of_costs
+from spu_bench.cost.machine_costs import MachineCosts, StepCost, StepTable, default_path
+from spu_bench.cost.prediction import Prediction, check, estimate
+from spu_bench.cost.step_timing import Progress, Shares, random_shares, storage_of, time_steps
 from spu_bench.cost.steps import Compiled, compile_program
-from spu_bench.cost.table import StepCost, StepTable
 from spu_bench.errors import SpuBenchError
 from spu_bench.network import Network
 from spu_bench.options import PROTOCOLS, Options, runtime_config
@@ -22,25 +21,25 @@ def predict(
     network: str | Network = "loopback",
     *,
     options: Options | None = None,
-    calibration: str | Path | None = None,
+    machine_costs: str | Path | None = None,
     measure_new: bool = True,
     progress: Progress | None = None,
 ) -> Prediction:
-    """Seconds of one inference of `program` under `protocol` over `network`, with its parts.
+    """Predict the seconds of one inference of `program` under `protocol` on `network`, with its parts.
 
-    The Program's compiled steps are looked up in the file `calibration` (None: the user's own, below XDG_CACHE_HOME).
-    Kinds of steps that are not there are measured on the loopback device, with random values, and kept there; with
-    `measure_new` off they raise SpuBenchError, which names the first of them. So do a network that the model does not
-    know, and a network with a delay where the calibration does not say what waking up costs.
+    The costs of the compiled steps are those of the file `machine_costs` (None: the user's own, below XDG_CACHE_HOME).
+    Kinds of steps that are not in the file are measured on the loopback device, with random values, and saved there.
+    Raises SpuBenchError for such a step where `measure_new` is off, for a protocol or network that the cost model does
+    not support, and for a shaped network where the file has no wake-up time.
     """
-    asked = network if isinstance(network, Network) else Network.load(network)
-    check(asked)
-    path = Path(calibration) if calibration is not None else table.default_path()
-    known = table.load(path)
-    if asked.is_shaped and known.wake_s is None:
+    requested = network if isinstance(network, Network) else Network.load(network)
+    check(requested)
+    path = Path(machine_costs) if machine_costs is not None else default_path()
+    known = MachineCosts.load(path)
+    if requested.is_shaped and known.wake_s is None:
         raise SpuBenchError(
-            f"{path} does not say what waking up after a wait costs on this machine.",
-            "run `spu-bench calibrate PROG` once, where no link can be shaped with --wake-ms.",
+            f"{path} has no wake-up time of this machine.",
+            "run `spu-bench profile-machine PROGRAM`; add --wake-ms where no network can be shaped.",
             "environment",
         )
     options = options or Options()
@@ -53,9 +52,9 @@ def predict(
         program=program.manifest.name,
         fingerprint=program.manifest.fingerprint,
         protocol=protocol,
-        network=asked,
+        network=requested,
         waited=steps.waited,
-        **of_costs(costs, asked, known.wake_s or 0.0),
+        **dict(estimate(costs, requested, known.wake_s or 0.0)),
     )
 
 
@@ -67,15 +66,15 @@ def step_costs(
     measure_new: bool = True,
     progress: Progress | None = None,
 ) -> list[tuple[StepCost, float]]:
-    """What the steps of `program` cost, each with how often it comes; new kinds are measured and put into `steps`.
+    """The costs of the steps of `program` with their numbers of occurrences; new kinds are measured and put in `steps`.
 
-    Raises SpuBenchError for a protocol of three parties, and for a kind that is new where `measure_new` is off.
+    Raises SpuBenchError for a protocol of three parties, and for a new kind where `measure_new` is off.
     """
     runtime_config(steps.protocol, options)
     if PROTOCOLS[steps.protocol] != 2:
         raise SpuBenchError(
-            f"The cost model knows protocols of two parties, and {steps.protocol} takes {PROTOCOLS[steps.protocol]}.",
-            "measure it with `spu-bench run`.",
+            f"The cost model is for two parties, and {steps.protocol} has {PROTOCOLS[steps.protocol]}.",
+            "measure the latency with `spu-bench run`.",
             "bad_input",
         )
     compiled = compile_program(program, options)
@@ -85,11 +84,11 @@ def step_costs(
     except _NotMeasured as new:
         if not measure_new:
             raise SpuBenchError(
-                f"The calibration has no cost of {new}, and a prediction without it would lack that part.",
-                "predict the Program once with measuring, on this machine.",
+                f"The machine costs have no cost of {new}.",
+                "predict the Program once without --no-measure, on this machine.",
                 "bad_input",
             ) from None
-        measure(compiled, shares, steps, progress or (lambda what, done, of: None))
+        time_steps(compiled, shares, steps, progress or (lambda what, done, of: None))
         keys = _keys(compiled, shares, steps)
     costs = [(steps.steps[key], float(count)) for key, count in Counter(keys).items()]
     if steps.top_up is not None:
@@ -98,11 +97,11 @@ def step_costs(
 
 
 class _NotMeasured(Exception):
-    """A step whose kind is not in the table."""
+    """A step whose kind is not in the table; its message is the operation and its operands' types."""
 
 
 def _keys(compiled: Compiled, shares: Shares, steps: StepTable) -> list[str]:
-    """The key of each step of a Program: SPU is not run, how it keeps results is known of each kind."""
+    """The key of each step. SPU is not run: the table has the storage of each kind's results."""
     storage = {name: storage_of(own[0]) for name, own in zip(compiled.arguments, shares.values())}
     keys = []
     for step in compiled.steps:

@@ -1,4 +1,4 @@
-"""The command line of the cost model: spu-bench predict | calibrate."""
+"""The command line of the cost model: spu-bench predict | profile-machine."""
 
 from __future__ import annotations
 
@@ -13,11 +13,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from typer import Argument, Option
 
-from spu_bench.cost import table
-from spu_bench.cost.calibrate import calibrate
-from spu_bench.cost.measure import Progress as Report
-from spu_bench.cost.model import Prediction
-from spu_bench.cost.predictor import predict
+from spu_bench.cost import Prediction, predict, profile_machine
+from spu_bench.cost.machine_costs import default_path
+from spu_bench.cost.step_timing import Progress as Report
 from spu_bench.options import Options
 from spu_bench.program import load_program
 from spu_bench.record import write_whole
@@ -27,9 +25,12 @@ Existing = Optional[Path]
 ProgramPath = Annotated[Path, Argument(help="The Program's directory.")]
 Protocol = Annotated[str, Option(help="semi2k, cheetah or ref2k.")]
 OptionsName = Annotated[
-    Optional[str], Option(help="A preset (as of run), or a TOML file with [runtime], [compiler] and [link] of SPU.")
+    Optional[str],
+    Option(help="A preset of `spu-bench run`, or a TOML file with SPU's [runtime], [compiler] and [link]."),
 ]
-CalibrationFile = Annotated[Existing, Option(help="The calibration (default: in the user's cache directory).")]
+MachineCostsFile = Annotated[
+    Existing, Option("--machine-costs", help="File of machine costs (default: in the user's cache directory).")
+]
 
 
 def predict_command(
@@ -37,11 +38,11 @@ def predict_command(
     protocol: Protocol = "semi2k",
     network: Annotated[str, Option(help="loopback, lan, wan, or a TOML file.")] = "wan",
     options: OptionsName = None,
-    calibration: CalibrationFile = None,
-    measure: Annotated[bool, Option(help="Measure kinds of steps that the calibration does not know.")] = True,
-    json: Annotated[Existing, Option(help="Where the prediction goes as JSON.")] = None,
+    machine_costs: MachineCostsFile = None,
+    measure: Annotated[bool, Option(help="Measure kinds of steps that the file does not have.")] = True,
+    json: Annotated[Existing, Option(help="Write the prediction to this JSON file.")] = None,
 ) -> None:
-    """Predict what a Program takes over a network, with its parts. The network is not needed, nor are the weights.
+    """Predict the latency of a Program on a network, with its parts. The network and the weights are not required.
 
     Example: spu-bench predict prog/ --protocol semi2k --network my.toml --json prediction.json
     """
@@ -51,7 +52,7 @@ def predict_command(
             protocol,
             network,
             options=Options.load(options) if options else None,
-            calibration=calibration,
+            machine_costs=machine_costs,
             measure_new=measure,
             progress=progress,
         )
@@ -61,25 +62,25 @@ def predict_command(
     _warn(prediction.waited)
 
 
-def calibrate_command(
+def profile_machine_command(
     program: ProgramPath,
     protocol: Protocol = "semi2k",
-    executor: Annotated[str, Option(help="What shapes the link that parties wait on: auto, docker or netns.")] = "auto",
+    executor: Annotated[str, Option(help="What shapes the network of the run: auto, docker or netns.")] = "auto",
     wake_ms: Annotated[
-        Optional[float], Option(min=0, help="What waking up after a wait costs, where no link can be shaped here.")
+        Optional[float], Option(min=0, help="The wake-up time in ms, where no network can be shaped.")
     ] = None,
     options: OptionsName = None,
-    calibration: CalibrationFile = None,
+    machine_costs: MachineCostsFile = None,
 ) -> None:
-    """Measure what a Program's steps cost on this machine, and what waiting for a link costs beyond its delay.
+    """Measure what a Program's steps cost on this machine, and what a turn costs beyond the network's delay.
 
-    Takes minutes, and an idle machine. Every Program made of the same kinds of steps can then be predicted.
+    Takes some minutes and requires an idle machine. Then every Program with the same kinds of steps can be predicted.
 
-    Example: spu-bench calibrate prog/ --protocol semi2k --executor netns
+    Example: spu-bench profile-machine prog/ --protocol semi2k --executor netns
     """
-    path = calibration or table.default_path()
+    path = machine_costs or default_path()
     with _progress() as progress:
-        done = calibrate(
+        costs = profile_machine(
             load_program(program),
             protocol,
             path,
@@ -88,17 +89,17 @@ def calibrate_command(
             options=Options.load(options) if options else None,
             progress=progress,
         )
-    kinds = sum(len(each.steps) for each in done.tables.values())
-    waking = "not measured" if done.wake_s is None else f"{done.wake_s * 1e3:.3f} ms ({done.wake_from})"
-    print(f"{path}: {kinds} kinds of steps; what waking up costs: {waking}")
-    _warn(done.table(protocol, Options.load(options) if options else Options()).waited)
+    kinds = sum(len(each.steps) for each in costs.tables.values())
+    wake_up = "not measured" if costs.wake_s is None else f"{costs.wake_s * 1e3:.3f} ms ({costs.wake_from})"
+    print(f"{path}: {kinds} kinds of steps; wake-up time: {wake_up}")
+    _warn(costs.table(protocol, Options.load(options) if options else Options()).waited)
 
 
 def _warn(waited: float) -> None:
     if waited > _BUSY:
         Console(stderr=True).print(
-            f"warning: the machine was busy when steps were measured: a run took {waited:.1f} times its CPU time. "
-            "Fix: run `spu-bench calibrate` when nothing else runs.",
+            f"warning: The machine was busy when the steps were measured: a run took {waited:.1f} times its CPU time. "
+            "Fix: run `spu-bench profile-machine` on an idle machine.",
             style="yellow",
         )
 
@@ -135,7 +136,7 @@ def _table(prediction: Prediction) -> Table:
         )
     shown.caption = (
         f"{prediction.seconds:.3f} s = {prediction.compute_s:.3f} s of computation + {prediction.floor_s:.3f} s of the "
-        f"network + {prediction.wake_s:.3f} s of waking up; {prediction.turns:.0f} turns, "
+        f"network + {prediction.wake_s:.3f} s of wake-up time; {prediction.turns:.0f} turns, "
         f"{max(prediction.sent_bytes) / 1e6:.1f} MB sent by a party"
     )
     return shown

@@ -1,7 +1,7 @@
-"""The process that delays what one party receives, by holding each packet's verdict in the netfilter queue.
+"""The process that delays the packets that one party receives: it holds their verdicts in the netfilter queue.
 
-`python -m spu_bench.network.holder` runs in the party's network namespace until SIGTERM. It leaves its figures in a
-state file: ready, its share of a core, how late it lets go.
+`python -m spu_bench.network.packet_delay` runs in the party's network namespace until SIGTERM. It writes
+`PacketDelayFigures` to a state file; the first version of that file says that it is ready.
 """
 
 from __future__ import annotations
@@ -21,21 +21,41 @@ import time
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
+from typing import TypedDict
 
-from spu_bench.network.commands import QUEUE
 from spu_bench.network.nfqueue import NetfilterQueue, Packet
+from spu_bench.network.shell import QUEUE_NUMBER
 
-_HOUSEKEEPING_NS = 500_000_000
+_REPORT_INTERVAL_NS = 500_000_000
 _LEAD_STEP_NS = 20_000
 _MOST_LEAD_NS = 1_000_000
 _PR_SET_TIMERSLACK = 29
 
 
-class Link:
-    """When a packet is let go: after the packets before it, the time it takes on the wire, and the delay.
+class PacketDelayFigures(TypedDict):
+    """What a `PacketDelay` process cost and how accurate it was.
 
-    One clock per sender charges size over rate as netem does, so that the bucket of the sender's tbf, which lets a
-    short message through at once, gives nothing away. Packets keep their order, also under jitter.
+    `cpu_share_peak` is the share of a core in the busiest half second. `late_us_*` say how late packets were released
+    (median, 99th percentile and largest, in microseconds), `lead_us` how early the process starts to release.
+    """
+
+    seconds: float
+    cpu_seconds: float
+    cpu_share_peak: float
+    packets: int
+    dropped: int
+    late_us_p50: float | None
+    late_us_p99: float | None
+    late_us_max: float
+    lead_us: float
+    priority: str
+
+
+class ReleaseTimes:
+    """When a packet is released: after earlier packets, its own transmission time, and the delay.
+
+    One clock per sender charges size / rate, as netem does. The bucket of the sender's tbf passes a short message
+    without limit; this charge makes up for it. Packets keep their order, also under jitter.
     """
 
     def __init__(self, rates_mbit: dict[bytes, float], delay_ms: float, jitter_ms: float, seed: int) -> None:
@@ -46,7 +66,7 @@ class Link:
         self._last = 0
 
     def due(self, packet: Packet) -> int:
-        """Time at which to let the packet go, in ns of the monotonic clock; never before an earlier packet's."""
+        """Release time of a packet in ns of the monotonic clock, never before that of an earlier packet."""
         sent = max(float(packet.arrived_ns), self._wire_free.get(packet.source, 0.0))
         sent += packet.size * self._ns_per_byte.get(packet.source, 0.0)
         self._wire_free[packet.source] = sent
@@ -57,17 +77,23 @@ class Link:
         return self._last
 
 
-class Holder:
-    """Holds and lets go.
+class PacketDelay:
+    """Holds packets and releases them on time.
 
-    It measures how late it is after each verdict and starts earlier by what is usual (`lead`): an eighth of each
-    lateness is learned, and of one far off (the machine was busy) no more than a step.
+    After each verdict it measures how late it was, and from then on starts earlier (`lead`). The lead moves by an
+    eighth of each lateness, and by at most one step where the machine was busy and the lateness is far off.
     """
 
     def __init__(
-        self, queue: NetfilterQueue, link: Link, loss_percent: float, state: Path, seed: int, parent: int | None = None
+        self,
+        queue: NetfilterQueue,
+        times: ReleaseTimes,
+        loss_percent: float,
+        state: Path,
+        seed: int,
+        parent: int | None = None,
     ) -> None:
-        self._queue, self._link, self._state, self._parent = queue, link, state, parent
+        self._queue, self._times, self._state, self._parent = queue, times, state, parent
         self._loss, self._random = loss_percent / 100, random.Random(seed + 1)
         self._held: deque[tuple[int, int]] = deque()
         self._lead = 30_000
@@ -79,26 +105,26 @@ class Holder:
         self._peak_share = self._latest_us = 0.0
 
     def run(self) -> None:
-        """Hold packets until the process is told to end or its parent, if it was given one, is gone."""
-        housekeeping = 0
+        """Delay packets until the process gets a signal, or until `parent` ends where one was given."""
+        next_report = 0
         while True:
             now = time.monotonic_ns()
-            if now >= housekeeping:
+            if now >= next_report:
                 if self._parent is not None and os.getppid() != self._parent:
                     return
                 self._report(now)
-                housekeeping = now + _HOUSEKEEPING_NS
-            wake = housekeeping
+                next_report = now + _REPORT_INTERVAL_NS
+            wake = next_report
             if self._held:
-                self._let_go(now)
+                self._release(now)
                 if self._held:
                     wake = min(wake, self._held[0][0] - self._lead)
-            patience = max(0, wake - time.monotonic_ns()) / 1e9
-            if select.select([self._queue.socket], [], [], patience)[0]:
+            timeout_s = max(0, wake - time.monotonic_ns()) / 1e9
+            if select.select([self._queue.socket], [], [], timeout_s)[0]:
                 self._take()
 
     def close(self) -> None:
-        """Let everything go and leave the last figures."""
+        """Release all packets and write the last figures."""
         if self._held:
             self._queue.accept_up_to(self._held[-1][1])
         self._report(time.monotonic_ns())
@@ -110,9 +136,9 @@ class Holder:
                 self._queue.drop(packet.number)
                 self._dropped += 1
             else:
-                self._held.append((self._link.due(packet), packet.number))
+                self._held.append((self._times.due(packet), packet.number))
 
-    def _let_go(self, now: int) -> None:
+    def _release(self, now: int) -> None:
         first = self._held[0][0]
         last = -1
         while self._held and self._held[0][0] - self._lead <= now:
@@ -128,11 +154,11 @@ class Holder:
 
     def _report(self, now: int) -> None:
         cpu = time.process_time_ns()
-        if now - self._window_ns >= _HOUSEKEEPING_NS:
+        if now - self._window_ns >= _REPORT_INTERVAL_NS:
             self._peak_share = max(self._peak_share, (cpu - self._window_cpu_ns) / (now - self._window_ns))
             self._window_ns, self._window_cpu_ns = now, cpu
         late = sorted(self._late_us)
-        figures = {
+        figures: PacketDelayFigures = {
             "seconds": (now - self._started_ns) / 1e9,
             "cpu_seconds": (cpu - self._started_cpu_ns) / 1e9,
             "cpu_share_peak": self._peak_share,
@@ -144,13 +170,13 @@ class Holder:
             "lead_us": self._lead / 1e3,
             "priority": self._priority,
         }
-        scratch = self._state.with_suffix(".tmp")
-        scratch.write_text(json.dumps(figures))
-        scratch.replace(self._state)
+        unfinished = self._state.with_suffix(".tmp")
+        unfinished.write_text(json.dumps(figures))
+        unfinished.replace(self._state)
 
 
 def _take_priority() -> str:
-    """Ask to be woken without slack and to run before others: as far as is granted, which is said."""
+    """Ask the kernel for exact timers and the highest priority; return the priority that it grants."""
     ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
     with suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
@@ -167,28 +193,28 @@ def _rate(text: str) -> tuple[bytes, float]:
 
 
 def main() -> None:
-    """Parse the command line and hold packets."""
-    parser = argparse.ArgumentParser(prog="python -m spu_bench.network.holder", description=__doc__)
+    """Parse the command line and delay packets."""
+    parser = argparse.ArgumentParser(prog="python -m spu_bench.network.packet_delay", description=__doc__)
     parser.add_argument("--delay-ms", type=float, required=True, help="one-way delay")
     parser.add_argument("--jitter-ms", type=float, default=0.0, help="standard deviation of the delay")
-    parser.add_argument("--loss-percent", type=float, default=0.0, help="packets lost")
-    parser.add_argument("--rate", type=_rate, action="append", default=[], help="ADDRESS=MBIT: a sender and its rate")
+    parser.add_argument("--loss-percent", type=float, default=0.0, help="share of packets to lose")
+    parser.add_argument("--rate", type=_rate, action="append", default=[], help="ADDRESS=MBIT: rate of a sender")
     parser.add_argument("--state", type=Path, required=True, help="JSON file for the figures")
     parser.add_argument("--seed", type=int, default=0, help="seed of jitter and loss")
-    parser.add_argument("--end-with-parent", action="store_true", help="end when the process that started it has ended")
+    parser.add_argument("--end-with-parent", action="store_true", help="end when the parent process ends")
     given = parser.parse_args()
-    queue = NetfilterQueue(QUEUE, length=2**17)
-    link = Link(dict(given.rate), given.delay_ms, given.jitter_ms, given.seed)
+    queue = NetfilterQueue(QUEUE_NUMBER, length=2**17)
+    times = ReleaseTimes(dict(given.rate), given.delay_ms, given.jitter_ms, given.seed)
     parent = os.getppid() if given.end_with_parent else None
-    holder = Holder(queue, link, given.loss_percent, given.state, given.seed, parent)
+    delay = PacketDelay(queue, times, given.loss_percent, given.state, given.seed, parent)
     for end in (signal.SIGTERM, signal.SIGINT):
         signal.signal(end, lambda *_: sys.exit(0))
     gc.freeze()
     gc.disable()
     try:
-        holder.run()
+        delay.run()
     finally:
-        holder.close()
+        delay.close()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A network is refused with the name of the key that is wrong, or it is what its file says."""
+"""A network file is read as written, or refused with the name of the wrong key."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spu_bench import SpuBenchError
-from spu_bench.network import PRESETS, Network
+from spu_bench.network import NETWORKS, Network
 
 BAD_LINES = [
     ("rate_mbit = -1", "rate_mbit"),
@@ -40,7 +40,7 @@ BAD_LINES = [
 
 
 @pytest.mark.parametrize(("lines", "key"), BAD_LINES)
-def test_nonsense_is_refused_with_the_keys_name(tmp_path: Path, lines: str, key: str) -> None:
+def test_a_wrong_value_is_refused_with_its_key(tmp_path: Path, lines: str, key: str) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(lines)
     with pytest.raises(SpuBenchError) as caught:
@@ -50,7 +50,7 @@ def test_nonsense_is_refused_with_the_keys_name(tmp_path: Path, lines: str, key:
     assert str(path) in caught.value.problem
 
 
-def test_what_is_no_toml_and_what_is_not_there_are_refused(tmp_path: Path) -> None:
+def test_invalid_and_missing_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text("rate_mbit = = 4")
     for name in (path, tmp_path / "missing.toml", "wam"):
@@ -71,9 +71,7 @@ _bounds = {"rate_mbit": (0.01, 100_000), "rate_back_mbit": (0.01, 100_000), "rtt
     | st.booleans()
     | st.lists(st.integers()),
 )
-def test_a_value_is_taken_as_it_is_or_its_key_is_named(
-    tmp_path_factory: pytest.TempPathFactory, key: str, value: Any
-) -> None:
+def test_a_value_is_read_or_its_key_is_named(tmp_path_factory: pytest.TempPathFactory, key: str, value: Any) -> None:
     path = tmp_path_factory.mktemp("network") / "mine.toml"
     path.write_text(tomli_w.dumps({key: value}))
     low, high = _bounds[key]
@@ -91,7 +89,9 @@ def test_a_value_is_taken_as_it_is_or_its_key_is_named(
     loss=st.floats(0, 50),
     mtu=st.integers(576, 65535),
 )
-def test_a_network_survives_a_record(rate: float | None, back: float | None, rtt: float, loss: float, mtu: int) -> None:
+def test_a_network_round_trips_through_json(
+    rate: float | None, back: float | None, rtt: float, loss: float, mtu: int
+) -> None:
     network = Network(
         name="mine", rate_mbit=rate, rate_back_mbit=back, rtt_ms=rtt, jitter_ms=rtt / 2, loss_percent=loss, mtu=mtu
     )
@@ -99,8 +99,8 @@ def test_a_network_survives_a_record(rate: float | None, back: float | None, rtt
     assert (network.egress_mbit(0), network.egress_mbit(1), network.egress_mbit(2)) == (rate, back, back)
 
 
-def test_the_presets_are_cheetahs_and_say_so() -> None:
-    assert list(PRESETS) == ["loopback", "lan", "wan"]
+def test_the_presets_are_cheetahs_and_name_the_source() -> None:
+    assert list(NETWORKS) == ["loopback", "lan", "wan"]
     wan, lan = Network.load("wan"), Network.load("lan")
     assert (wan.rate_mbit, wan.rate_back_mbit, wan.rtt_ms, wan.mtu) == (400, 400, 40, 65535)
     assert (lan.rate_mbit, lan.rate_back_mbit, lan.rtt_ms, lan.mtu) == (3000, 3000, 0.3, 65535)
@@ -108,7 +108,7 @@ def test_the_presets_are_cheetahs_and_say_so() -> None:
     assert not Network.load("loopback").is_shaped
 
 
-def test_a_file_names_its_network_and_one_rate_is_both(tmp_path: Path) -> None:
+def test_default_name_and_default_rate_back(tmp_path: Path) -> None:
     (tmp_path / "home.toml").write_text("rate_mbit = 50\nrtt_ms = 20")
     home = Network.load(tmp_path / "home.toml")
     assert (home.name, home.rate_mbit, home.rate_back_mbit, home.rtt_ms) == ("home", 50, 50, 20)

@@ -6,7 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from spu_bench.cost import Prediction, predict
+    from spu_bench.cost.predict import predict
+    from spu_bench.cost.prediction import Prediction
     from spu_bench.errors import SpuBenchError
     from spu_bench.network import Network
     from spu_bench.options import Options
@@ -17,13 +18,13 @@ if TYPE_CHECKING:
 _HOMES = {
     "Network": "network",
     "Options": "options",
-    "Prediction": "cost",
+    "Prediction": "cost.prediction",
     "Program": "program",
     "RunFailed": "runner",
     "RunRecord": "record",
     "SpuBenchError": "errors",
     "load_program": "program",
-    "predict": "cost",
+    "predict": "cost.predict",
     "run": "runner",
 }
 

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from spu_bench import Network, Options, RunRecord
 from spu_bench.network.probe import NetworkProbe
-from spu_bench.profile import OperationStats, Traffic
+from spu_bench.party.spu_profile import OperationStats, Traffic
 from spu_bench.record import (
     Accuracy,
     Failure,

@@ -14,7 +14,7 @@ from spu_bench.migrations import migrate
 from spu_bench.network import Network
 from spu_bench.network.probe import NetworkProbe
 from spu_bench.options import Options
-from spu_bench.profile import OperationStats, Traffic
+from spu_bench.party.spu_profile import OperationStats, Traffic
 from spu_bench.samples import SampleStatistics
 from spu_bench.watch import MachineWatch
 

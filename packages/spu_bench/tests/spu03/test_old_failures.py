@@ -233,7 +233,7 @@ def inner_parties(pid: int, cpu_s: float = 0.0) -> list[psutil.Process]:
     found = []
     for each in psutil.Process(pid).children(recursive=True):
         with contextlib.suppress(psutil.Error):  # it ends while it is looked at
-            if "spu_bench.spu03.party" in each.cmdline() and each.cpu_times().user >= cpu_s:
+            if "spu_bench.party.spu03.backend" in each.cmdline() and each.cpu_times().user >= cpu_s:
                 found.append(each)
     return found
 

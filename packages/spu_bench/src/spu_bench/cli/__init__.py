@@ -13,13 +13,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from spu_bench import launch, runtime_cli, runtimes
+from spu_bench import runtimes
 from spu_bench.cli import network as network_commands
+from spu_bench.cli import runtime as runtime_cli
 from spu_bench.cli.cost import predict_command, profile_machine_command
 from spu_bench.errors import SpuBenchError
 from spu_bench.executors.loopback import cores_per_party
 from spu_bench.options import PRESETS, Options
-from spu_bench.party import run_party
+from spu_bench.party import launch
+from spu_bench.party.spu095 import run_party
 from spu_bench.program import load_program
 from spu_bench.record import RunRecord
 from spu_bench.runner import RunFailed, run

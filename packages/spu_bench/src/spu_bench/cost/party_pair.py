@@ -12,13 +12,13 @@ from pathlib import Path
 
 from spu import libspu
 
-from spu_bench.cost.relay import Message, Relay
+from spu_bench.cost.delaying_relay import DelayingRelay, Message
 from spu_bench.cost.step_worker import Answer, Connect, Put, Request, RunModule, StepFailed, StepRun
 from spu_bench.errors import SpuBenchError, last_line_of_log
 from spu_bench.executors.loopback import LoopbackExecutor
 from spu_bench.network import LOOPBACK
 from spu_bench.options import Options
-from spu_bench.parties import free_ports
+from spu_bench.party_processes import free_ports
 
 _START_S = 180.0
 _WORKER = "import sys; from spu_bench.cost.step_worker import main; main(sys.argv[1])"
@@ -43,7 +43,7 @@ class PairRun:
 class PartyPair:
     """Two parties that wait for requests. `relays` is empty where they are connected directly."""
 
-    def __init__(self, workers: Sequence[Connection], relays: Sequence[Relay]) -> None:
+    def __init__(self, workers: Sequence[Connection], relays: Sequence[DelayingRelay]) -> None:
         self._workers = workers
         self._relays = relays
 
@@ -116,7 +116,7 @@ def party_pair(protocol: str, options: Options, *, relayed: bool) -> Iterator[Pa
             stack.callback(process.terminate)
             workers.append(stack.enter_context(_accepted(listener, Path(host.directory) / _LOG)))
         ports = free_ports(2)
-        relays = [Relay(port) for port in ports] if relayed else []
+        relays = [DelayingRelay(port) for port in ports] if relayed else []
         for relay in relays:
             stack.callback(relay.close)
         seen = [[ports[0], relays[1].port], [relays[0].port, ports[1]]] if relays else [ports, ports]

@@ -15,9 +15,9 @@ from statistics import mean, median
 import numpy as np
 from spu import Io, libspu
 
+from spu_bench.cost.delaying_relay import Message, flights
 from spu_bench.cost.machine_costs import TOP_UP, StepCost, StepTable, sizes
 from spu_bench.cost.party_pair import PairRun, PartyPair, party_pair
-from spu_bench.cost.relay import Message, flights
 from spu_bench.cost.steps import VISIBILITY, Compiled, Step
 from spu_bench.options import Options, runtime_config
 from spu_bench.program import Program

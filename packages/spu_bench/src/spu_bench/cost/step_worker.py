@@ -15,7 +15,7 @@ from typing import Any
 from spu import Runtime, libspu
 
 from spu_bench.options import Options, runtime_config, set_link_fields
-from spu_bench.profile import parse_profiles
+from spu_bench.party.spu_profile import parse_profiles
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def flights(messages: Iterable[Message], pause_s: float) -> list[int]:
     return sizes
 
 
-class Relay:
+class DelayingRelay:
     """Hands every connection to `port` on to `target`; both directions wait `delay_s` and pass at `rate` bytes/s.
 
     Both settings may be changed at any time; `rate` None is as fast as it goes.

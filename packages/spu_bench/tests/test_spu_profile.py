@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spu_bench.profile import parse_profiles
+from spu_bench.party.spu_profile import parse_profiles
 
 # two blocks as SPU 0.9.5 prints them (the second cut off), with lines of other origin between
 LOG = """\

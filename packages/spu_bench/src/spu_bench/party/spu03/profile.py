@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from spu_bench.profile import OperationStats
+from spu_bench.party.spu_profile import OperationStats
 
 _START = re.compile(r"\[Profiling\] SPU execution \S* completed")
 _OPERATION = re.compile(r"- pphlo\.(?P<name>\S+), executed (?P<calls>\d+) times, duration (?P<seconds>[^s]+)s")

@@ -8,15 +8,15 @@ from pathlib import Path
 import tomli_w
 
 from spu_bench import runtimes
+from spu_bench.counting_relay import CountingRelay
 from spu_bench.errors import SpuBenchError
 from spu_bench.executors.docker import DockerExecutor
 from spu_bench.executors.loopback import LoopbackExecutor
 from spu_bench.network import LOOPBACK
-from spu_bench.parties import COUNTER, LOG, lay_out, make_session, run_parties
-from spu_bench.profile import Traffic
+from spu_bench.party.spu_profile import Traffic
+from spu_bench.party_processes import COUNTER, LOG, lay_out, make_session, run_parties
 from spu_bench.program import Program
 from spu_bench.record import Request, RunRecord
-from spu_bench.relay import Relay
 
 
 def counts_itself(runtime: str) -> bool:
@@ -39,7 +39,7 @@ def count_traffic(request: Request, program: Program, scratch: Path) -> list[Tra
     executor = LoopbackExecutor(runtime)
     with executor.open(LOOPBACK, directories) as hosts:
         session = make_session(once, hosts)
-        relay = Relay([party.port for party in session.party], [each / COUNTER for each in directories])
+        relay = CountingRelay([party.port for party in session.party], [each / COUNTER for each in directories])
         try:
             parties = tuple(
                 party.model_copy(update={"relay_port": port}) for party, port in zip(session.party, relay.seen_at)

@@ -23,9 +23,9 @@ from spu import Io, Runtime, libspu
 from spu import api as spu_api
 
 from spu_bench.errors import SpuBenchError
-from spu_bench.exchange import Endpoint, Exchange, agree, listen, pack, unpack
 from spu_bench.options import compiler_options, runtime_config, set_link_fields
-from spu_bench.profile import RunProfile, parse_profiles
+from spu_bench.party.exchange import Endpoint, Exchange, agree, listen, pack, unpack
+from spu_bench.party.spu_profile import RunProfile, parse_profiles
 from spu_bench.program import Array, Holder, Program
 from spu_bench.record import Failure, Inference, PartyOutcome, write_whole
 from spu_bench.session import Session

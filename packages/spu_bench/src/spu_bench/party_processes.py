@@ -15,7 +15,7 @@ import tomli_w
 from spu_bench.errors import SpuBenchError, killed
 from spu_bench.executors.base import Host, PartyProcess
 from spu_bench.options import PROTOCOLS
-from spu_bench.party import CLIENT, SERVER
+from spu_bench.party.spu095 import CLIENT, SERVER
 from spu_bench.program import Program, read_npz
 from spu_bench.record import PartyOutcome, Request
 from spu_bench.session import PartyAddress, Session

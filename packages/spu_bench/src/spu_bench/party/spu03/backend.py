@@ -17,9 +17,9 @@ from spu import spu_pb2
 from spu.binding import _lib
 
 from spu_bench.errors import SpuBenchError
-from spu_bench.exchange import Exchange, pack, unpack
-from spu_bench.guest import CLIENT, HOLDERS, Arrays, Guest, first_line, main
-from spu_bench.spu03.layout import mend_layouts
+from spu_bench.party.exchange import Exchange, pack, unpack
+from spu_bench.party.session_loop import CLIENT, HOLDERS, Arrays, Guest, first_line, main
+from spu_bench.party.spu03.layout import mend_layouts
 
 _RECEIVE_TIMEOUT_MS = 600_000  # one message of the larger models takes minutes over this link
 

@@ -19,10 +19,10 @@ from crypten import communicator
 from crypten.config import cfg
 from omegaconf import OmegaConf
 
-from spu_bench.crypten04.model import evaluate, read
 from spu_bench.errors import SpuBenchError
-from spu_bench.exchange import Exchange
-from spu_bench.guest import CLIENT, HOLDERS, Arrays, Guest, first_line, main
+from spu_bench.party.crypten04.model import evaluate, read
+from spu_bench.party.exchange import Exchange
+from spu_bench.party.session_loop import CLIENT, HOLDERS, Arrays, Guest, first_line, main
 
 _SECTIONS = ("encoder", "functions")
 

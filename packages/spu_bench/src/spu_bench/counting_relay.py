@@ -21,7 +21,7 @@ _COUNTS = struct.Struct("<4q")
 _ACKNOWLEDGEMENT = b"ACK\x01\0"
 
 
-class Relay:
+class CountingRelay:
     """Relays to the parties that listen on 127.0.0.1 at `ports`; `seen_at` are the ports to give to their peers.
 
     `counters` are the files, one a party in rank order, in which the counts stand at any time.

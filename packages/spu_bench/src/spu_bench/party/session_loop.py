@@ -20,7 +20,7 @@ from typing import Any, Callable, ClassVar, Dict, Optional
 import numpy as np
 
 from spu_bench.errors import SpuBenchError
-from spu_bench.exchange import Exchange, agree, listen
+from spu_bench.party.exchange import Exchange, agree, listen
 
 SERVER, CLIENT = 0, 1
 HOLDERS = {"public": None, "server": SERVER, "client": CLIENT}

@@ -22,14 +22,14 @@ import psutil
 from spu_bench import runtimes
 from spu_bench.errors import SpuBenchError, killed
 from spu_bench.executors.scratch import scratch_directory
-from spu_bench.party import HOLDERS, watch_opened_files
-from spu_bench.profile import Traffic
+from spu_bench.party.spu03.profile import parse_profiles
+from spu_bench.party.spu095 import HOLDERS, watch_opened_files
+from spu_bench.party.spu_profile import Traffic
 from spu_bench.program import Program
 from spu_bench.record import Failure, Inference, PartyOutcome, write_whole
 from spu_bench.session import Session
-from spu_bench.spu03.profile import parse_profiles
 
-_COMMON = ("__init__.py", "errors.py", "exchange.py", "guest.py")
+_COMMON = ("__init__.py", "errors.py", "party/__init__.py", "party/exchange.py", "party/session_loop.py")
 _REFUSED = re.compile("failed to legalize operation '[^']*'")
 
 
@@ -146,8 +146,8 @@ def _device(address: str) -> str:
 def _run(runtime: runtimes.Runtime, scratch: Path, task: dict[str, Any]) -> dict[str, Any]:
     """Start the party in its own environment, wait for its end, and return what it reports."""
     interpreter = runtimes.interpreter(runtime)
-    package = Path(__file__).resolve().parent
-    own = (package / str(runtime.package)).glob("*.py")
+    package = Path(__file__).resolve().parents[1]
+    own = (package / "party" / str(runtime.package)).glob("*.py")
     for path in (*(package / name for name in _COMMON), *own):
         target = scratch / "code" / "spu_bench" / path.relative_to(package)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -155,7 +155,7 @@ def _run(runtime: runtimes.Runtime, scratch: Path, task: dict[str, Any]) -> dict
     (scratch / "task").write_text(json.dumps(task))
     with open(scratch / "log", "wb") as log:
         status = subprocess.Popen(
-            [interpreter, "-m", f"spu_bench.{runtime.package}.party", str(scratch / "task")],
+            [interpreter, "-m", f"spu_bench.party.{runtime.package}.backend", str(scratch / "task")],
             env={**runtimes.clean_environment(), "PYTHONPATH": str(scratch / "code")},
             stdin=subprocess.DEVNULL,
             stdout=log,

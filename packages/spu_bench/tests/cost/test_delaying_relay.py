@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from spu_bench.cost.relay import Message, Relay, flights
+from spu_bench.cost.delaying_relay import DelayingRelay, Message, flights
 
 
 def message(body: bytes) -> bytes:
@@ -18,10 +18,10 @@ def message(body: bytes) -> bytes:
 
 
 @pytest.fixture
-def line() -> Iterator[tuple[Relay, socket.socket, socket.socket]]:
+def line() -> Iterator[tuple[DelayingRelay, socket.socket, socket.socket]]:
     """A relay, and the two ends of a connection through it."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        relay = Relay(server.getsockname()[1])
+        relay = DelayingRelay(server.getsockname()[1])
         caller = socket.create_connection(("127.0.0.1", relay.port), timeout=10)
         called, _ = server.accept()
         called.settimeout(10)
@@ -37,7 +37,7 @@ def receive(end: socket.socket, size: int) -> bytes:
     return data
 
 
-def test_what_passes_is_the_same_and_is_counted(line: tuple[Relay, socket.socket, socket.socket]) -> None:
+def test_what_passes_is_the_same_and_is_counted(line: tuple[DelayingRelay, socket.socket, socket.socket]) -> None:
     """Messages arrive as they were sent, in order, however they were cut; their sizes are known once."""
     relay, caller, called = line
     sent = b"".join(message(bytes([i]) * size) for i, size in enumerate((5, 0, 300_000, 70_000)))
@@ -57,7 +57,7 @@ def test_what_follows_one_another_is_one_flight() -> None:
     assert flights([], 0.005) == []
 
 
-def test_no_sooner_than_delay_and_rate_allow(line: tuple[Relay, socket.socket, socket.socket]) -> None:
+def test_no_sooner_than_delay_and_rate_allow(line: tuple[DelayingRelay, socket.socket, socket.socket]) -> None:
     """A round trip takes two delays, and bytes take their time."""
     relay, caller, called = line
     relay.delay_s = 0.05

@@ -56,6 +56,7 @@ def ssh(tmp_path: Path) -> Iterator[list[str]]:
     (tmp_path / "sshd_config").write_text(settings)
     command = ["ssh", "-F", "none", "-p", str(port), "-i", f"{tmp_path}/user", "-o", "BatchMode=yes"]
     command += ["-o", "StrictHostKeyChecking=no", "-o", f"UserKnownHostsFile={tmp_path}/known", "127.0.0.1"]
+    command += ["env", f"PYTHONPATH={os.environ.get('PYTHONPATH', '')}"]  # ssh does not pass it on
     with subprocess.Popen([SSHD, "-D", "-e", "-f", tmp_path / "sshd_config"], stderr=subprocess.PIPE) as server:
         until = time.monotonic() + 60
         while subprocess.run([*command, "true"], capture_output=True).returncode:

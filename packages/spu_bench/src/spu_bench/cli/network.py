@@ -7,7 +7,7 @@ import shlex
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -17,10 +17,11 @@ from spu_bench import executors
 from spu_bench.errors import SpuBenchError
 from spu_bench.network import NETWORKS, Network, probe_protocol, shell
 from spu_bench.network.probe import NetworkProbe, complaints, probe
+from spu_bench.network.shaper_cost import ShaperName
 
 app = typer.Typer(help="Networks between parties: list, set up and measure them.", no_args_is_help=True)
 PORT = 9529
-_SHAPERS: dict[str, shell.ShaperName] = {name: name for name in get_args(shell.ShaperName)}
+_SHAPERS: dict[str, ShaperName] = {"netem": "netem", "nfqueue": "nfqueue"}
 
 
 @app.command("list")
@@ -179,10 +180,12 @@ def _probe_other_host(server: str) -> NetworkProbe:
     if not host or not port.isdecimal():
         raise SpuBenchError(f"--connect {server!r} is not HOST:PORT.", "write it as 192.0.2.10:9529.", "bad_input")
     try:
-        return NetworkProbe(**probe_protocol.connect(host, int(port)))
+        return NetworkProbe.model_validate(probe_protocol.connect(host, int(port)))
     except probe_protocol.ProbeError as error:
         raise SpuBenchError(
-            f"{error}.", "run `spu-bench network probe-serve` on that host, and open the port.", "link"
+            f"The probe failed: {error}.",
+            "run `spu-bench network probe-serve` on that host, and open the port.",
+            "link",
         ) from error
 
 

@@ -10,21 +10,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from spu_bench import provenance
 from spu_bench.errors import SpuBenchError
 from spu_bench.options import Options
 from spu_bench.record import write_whole
+from spu_bench.strict import Strict
 
 FILE_NAME = "machine-costs.json"
 _EARLIER_FILE_NAME = "calibration.json"
-
-
-class Strict(BaseModel):
-    """A model that refuses unknown fields."""
-
-    model_config = ConfigDict(extra="forbid")
 
 
 class StepCost(Strict):

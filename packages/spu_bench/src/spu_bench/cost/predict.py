@@ -6,12 +6,13 @@ from collections import Counter
 from pathlib import Path
 
 from spu_bench.cost.machine_costs import MachineCosts, StepCost, StepTable, default_path
-from spu_bench.cost.prediction import Prediction, check, estimate
+from spu_bench.cost.prediction import check, estimate
 from spu_bench.cost.step_timing import Progress, Shares, random_shares, storage_of, time_steps
 from spu_bench.cost.steps import Compiled, compile_program
 from spu_bench.errors import SpuBenchError
 from spu_bench.network import Network
 from spu_bench.options import PROTOCOLS, Options, runtime_config
+from spu_bench.predicted_latency import Prediction
 from spu_bench.program import Program
 
 

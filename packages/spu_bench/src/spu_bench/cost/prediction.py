@@ -1,4 +1,4 @@
-"""`Prediction`: the seconds of a Program on a network, from what its steps cost.
+"""The latency of a Program on a network, from what its steps cost.
 
 They are a sum over the steps. Each step has its computation, as on the loopback device, turns x (one-way delay +
 wake-up time), and (bytes on the critical path - bytes that pass in bursts) / rate.
@@ -10,58 +10,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from spu_bench.cost.machine_costs import StepCost, Strict
+from spu_bench.cost.machine_costs import StepCost
 from spu_bench.errors import SpuBenchError
 from spu_bench.network import Network
+from spu_bench.predicted_latency import Estimate, OperationPart
 
 _HEADERS = 52  # bytes of IPv4 and TCP with timestamps in each packet
-
-
-class OperationCost(Strict):
-    """One kind of operation in a prediction.
-
-    `turns` are one-way delays on the critical path (under SEMI2K: rounds). `sent_bytes` and `sent_messages` are those
-    of the server and the client. `compute_s` is its time on the loopback device, `network_s` what the network adds.
-    """
-
-    name: str
-    calls: float = 0.0
-    turns: float = 0.0
-    sent_bytes: tuple[float, float] = (0.0, 0.0)
-    sent_messages: tuple[float, float] = (0.0, 0.0)
-    compute_s: float = 0.0
-    network_s: float = 0.0
-
-
-class Estimate(Strict):
-    """Seconds and traffic of one inference.
-
-    `seconds` = `compute_s` + `floor_s` + `wake_s`: the computation, as on the loopback device; the delay of all
-    `turns` and the transfer of the bytes on the critical path; the wake-up time after each wait.
-    """
-
-    seconds: float
-    compute_s: float
-    floor_s: float
-    wake_s: float
-    turns: float
-    sent_bytes: tuple[float, float]
-    sent_messages: tuple[float, float]
-    operations: list[OperationCost]
-
-
-class Prediction(Estimate):
-    """The predicted latency of one inference of a Program on a network, with its parts.
-
-    `waited` is the time of a run divided by its CPU time when the steps were measured. Far above 1 the machine was
-    busy, and the computation takes less time than predicted.
-    """
-
-    program: str
-    fingerprint: str
-    protocol: str
-    network: Network
-    waited: float
 
 
 @dataclass(frozen=True)
@@ -122,10 +76,10 @@ def check(network: Network) -> None:
 
 def estimate(costs: Sequence[tuple[StepCost, float]], network: Network, wake_s: float) -> Estimate:
     """The estimate for steps with these costs and numbers of occurrences, on `network` with a wake-up time `wake_s`."""
-    parts: dict[str, OperationCost] = {}
+    parts: dict[str, OperationPart] = {}
     total = Counter[str]()
     for cost, count in costs:
-        part = parts.setdefault(cost.operation, OperationCost(name=cost.operation))
+        part = parts.setdefault(cost.operation, OperationPart(name=cost.operation))
         added = network_seconds(cost, network, wake_s)
         part.calls += count
         part.turns += count * cost.turns

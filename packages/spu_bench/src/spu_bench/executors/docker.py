@@ -135,7 +135,7 @@ class DockerExecutor:
     def describe(self) -> dict[str, Any]:
         """What the hosts are, or were when last open, for the record."""
         if self._hosts:
-            self._description["shaper_cost"] = self._shaper.figures(self._hosts)
+            self._description["shaper_cost"] = [each.model_dump() for each in self._shaper.figures(self._hosts)]
         return dict(self._description)
 
     @contextmanager
@@ -197,8 +197,8 @@ class DockerExecutor:
             ) from None
         if image.labels.get(SOURCE_LABEL) != source_hash():
             raise SpuBenchError(
-                f"the image {self._image!r} holds another version of spu_bench than this one.",
-                f"make it anew with docker/build{_build_option(self._runtime)}.",
+                f"The image {self._image!r} has another version of spu_bench than this machine.",
+                f"build it again with docker/build{_build_option(self._runtime)}.",
                 "environment",
             )
         return image

@@ -95,7 +95,7 @@ class NetnsExecutor:
     def describe(self) -> dict[str, Any]:
         """What the hosts are, or were when last open, for the record."""
         if self._hosts:
-            self._description["shaper_cost"] = self._shaper.figures(self._hosts)
+            self._description["shaper_cost"] = [each.model_dump() for each in self._shaper.figures(self._hosts)]
         return dict(self._description)
 
     @contextmanager

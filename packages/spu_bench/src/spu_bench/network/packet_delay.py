@@ -1,7 +1,7 @@
 """The process that delays the packets that one party receives: it holds their verdicts in the netfilter queue.
 
 `python -m spu_bench.network.packet_delay` runs in the party's network namespace until SIGTERM. It writes
-`PacketDelayFigures` to a state file; the first version of that file says that it is ready.
+a `ShaperCost` to a state file; the first version of that file says that it is ready.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import ctypes
 import gc
-import json
 import os
 import random
 import select
@@ -21,34 +20,15 @@ import time
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
-from typing import TypedDict
 
 from spu_bench.network.nfqueue import NetfilterQueue, Packet
+from spu_bench.network.shaper_cost import ShaperCost
 from spu_bench.network.shell import QUEUE_NUMBER
 
 _REPORT_INTERVAL_NS = 500_000_000
 _LEAD_STEP_NS = 20_000
 _MOST_LEAD_NS = 1_000_000
 _PR_SET_TIMERSLACK = 29
-
-
-class PacketDelayFigures(TypedDict):
-    """What a `PacketDelay` process cost and how accurate it was.
-
-    `cpu_share_peak` is the share of a core in the busiest half second. `late_us_*` say how late packets were released
-    (median, 99th percentile and largest, in microseconds), `lead_us` how early the process starts to release.
-    """
-
-    seconds: float
-    cpu_seconds: float
-    cpu_share_peak: float
-    packets: int
-    dropped: int
-    late_us_p50: float | None
-    late_us_p99: float | None
-    late_us_max: float
-    lead_us: float
-    priority: str
 
 
 class ReleaseTimes:
@@ -124,7 +104,7 @@ class PacketDelay:
                 self._take()
 
     def close(self) -> None:
-        """Release all packets and write the last figures."""
+        """Release all packets and write the last report."""
         if self._held:
             self._queue.accept_up_to(self._held[-1][1])
         self._report(time.monotonic_ns())
@@ -158,20 +138,20 @@ class PacketDelay:
             self._peak_share = max(self._peak_share, (cpu - self._window_cpu_ns) / (now - self._window_ns))
             self._window_ns, self._window_cpu_ns = now, cpu
         late = sorted(self._late_us)
-        figures: PacketDelayFigures = {
-            "seconds": (now - self._started_ns) / 1e9,
-            "cpu_seconds": (cpu - self._started_cpu_ns) / 1e9,
-            "cpu_share_peak": self._peak_share,
-            "packets": self._packets,
-            "dropped": self._dropped,
-            "late_us_p50": statistics.median(late) if late else None,
-            "late_us_p99": late[int(len(late) * 0.99)] if late else None,
-            "late_us_max": self._latest_us,
-            "lead_us": self._lead / 1e3,
-            "priority": self._priority,
-        }
+        cost = ShaperCost(
+            seconds=(now - self._started_ns) / 1e9,
+            cpu_seconds=(cpu - self._started_cpu_ns) / 1e9,
+            cpu_share_peak=self._peak_share,
+            packets=self._packets,
+            dropped=self._dropped,
+            late_us_p50=statistics.median(late) if late else None,
+            late_us_p99=late[int(len(late) * 0.99)] if late else None,
+            late_us_max=self._latest_us,
+            lead_us=self._lead / 1e3,
+            priority=self._priority,
+        )
         unfinished = self._state.with_suffix(".tmp")
-        unfinished.write_text(json.dumps(figures))
+        unfinished.write_text(cost.model_dump_json())
         unfinished.replace(self._state)
 
 
@@ -199,7 +179,7 @@ def main() -> None:
     parser.add_argument("--jitter-ms", type=float, default=0.0, help="standard deviation of the delay")
     parser.add_argument("--loss-percent", type=float, default=0.0, help="share of packets to lose")
     parser.add_argument("--rate", type=_rate, action="append", default=[], help="ADDRESS=MBIT: rate of a sender")
-    parser.add_argument("--state", type=Path, required=True, help="JSON file for the figures")
+    parser.add_argument("--state", type=Path, required=True, help="JSON file for the report")
     parser.add_argument("--seed", type=int, default=0, help="seed of jitter and loss")
     parser.add_argument("--end-with-parent", action="store_true", help="end when the parent process ends")
     given = parser.parse_args()

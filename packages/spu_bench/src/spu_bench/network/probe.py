@@ -97,14 +97,14 @@ def complaints(network: Network, probed: NetworkProbe) -> list[str]:
         (probed.rate_mbit, probed.server, probed.client),
         (probed.rate_back_mbit, probed.client, probed.server),
     ):
-        asked = network.egress_mbit(sender)
-        if asked is None:
+        requested = network.egress_mbit(sender)
+        if requested is None:
             continue
         # TCP cannot fill a network that loses packets: there only a rate above the requested one is wrong.
-        too_slow = seen < asked * (1 - RATE_TOLERANCE) and not network.loss_percent
-        if too_slow or seen > asked * (1 + RATE_TOLERANCE):
+        too_slow = seen < requested * (1 - RATE_TOLERANCE) and not network.loss_percent
+        if too_slow or seen > requested * (1 + RATE_TOLERANCE):
             way = f"from rank {sender} to rank {receiver}"
-            wrong.append(f"rate {way} is {seen:.4g} Mbit/s instead of {asked:g} Mbit/s")
+            wrong.append(f"rate {way} is {seen:.4g} Mbit/s instead of {requested:g} Mbit/s")
     return wrong
 
 

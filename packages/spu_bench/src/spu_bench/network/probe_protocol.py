@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple
 
 _MAGIC = b"spub"
 _DONE, _ECHO, _UP, _DOWN, _BOTH = 0, 1, 2, 4, 6  # kinds of connection; the bulk ones: to the server, from it, both
@@ -31,19 +31,6 @@ TIMEOUT_S = 30.0
 
 class ProbeError(Exception):
     """The other side of the probe does not answer, or is not a probe."""
-
-
-class Measured(TypedDict):
-    """What a client measured, with the names and units of `spu_bench.network.probe.NetworkProbe`."""
-
-    rtt_ms: float
-    rtt_min_ms: float
-    rtt_p99_ms: float
-    pings: int
-    rate_mbit: float
-    rate_back_mbit: float
-    bytes: int
-    seconds: float
 
 
 def serve(bind: str, port: int, *, ready: Callable[[int], None], once: bool = False) -> None:
@@ -63,8 +50,8 @@ def serve(bind: str, port: int, *, ready: Callable[[int], None], once: bool = Fa
                     print(f"probe: {error}", file=sys.stderr)
 
 
-def connect(host: str, port: int, requested: tuple[float, float] = (math.inf, math.inf)) -> Measured:
-    """Measure the network to a server: round trips in ms, and payload rates in both directions in Mbit/s.
+def connect(host: str, port: int, requested: tuple[float, float] = (math.inf, math.inf)) -> dict[str, float]:
+    """Measure the network to a server; returns the fields of `spu_bench.network.probe.NetworkProbe`, without ranks.
 
     Where the `requested` rates, from the server and to it, are reached at once, the short transfer is enough; 0 means
     no requested rate. Raises ProbeError.
@@ -227,7 +214,7 @@ def _exactly(connection: socket.socket, size: int) -> bytes:
     return data
 
 
-def _write(path: Path, content: Measured | dict[str, int]) -> None:
+def _write(path: Path, content: dict[str, float]) -> None:
     unfinished = path.with_suffix(".tmp")
     unfinished.write_text(json.dumps(content))
     unfinished.replace(path)

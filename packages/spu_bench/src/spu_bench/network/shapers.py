@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import Protocol
 
 from spu_bench.errors import SpuBenchError, last_line_of_log
 from spu_bench.network import shell
-from spu_bench.network.packet_delay import PacketDelayFigures
 from spu_bench.network.presets import Network
+from spu_bench.network.shaper_cost import ShaperCost, ShaperName
 
 
 class Site(Protocol):
@@ -37,7 +36,7 @@ class Site(Protocol):
 class Shaper(Protocol):
     """A way to shape. What it sets disappears with the namespaces of its sites."""
 
-    name: str
+    name: ShaperName
 
     def missing(self, site: Site) -> str | None:
         """Why this shaper cannot be used at `site`; None if it can."""
@@ -47,7 +46,7 @@ class Shaper(Protocol):
         """Shape the network at every site."""
         ...
 
-    def figures(self, sites: Sequence[Site]) -> list[PacketDelayFigures]:
+    def figures(self, sites: Sequence[Site]) -> list[ShaperCost]:
         """What the shaper's own processes cost, one entry a site; empty for a shaper without processes."""
         ...
 
@@ -55,7 +54,7 @@ class Shaper(Protocol):
 class Unshaped:
     """For networks that are not shaped."""
 
-    name = "none"
+    name: ShaperName = "none"
 
     def missing(self, site: Site) -> str | None:
         return None
@@ -63,14 +62,14 @@ class Unshaped:
     def shape(self, network: Network, sites: Sequence[Site]) -> None:
         return None
 
-    def figures(self, sites: Sequence[Site]) -> list[PacketDelayFigures]:
+    def figures(self, sites: Sequence[Site]) -> list[ShaperCost]:
         return []
 
 
 class Netem(Unshaped):
     """netem on every party's egress, with half of the round-trip time on each side."""
 
-    name = "netem"
+    name: ShaperName = "netem"
 
     def missing(self, site: Site) -> str | None:
         return _refusal(site, ["tc", "qdisc", "add", "dev", "lo", "root", "netem", "delay", "0us"]) or _refusal(
@@ -89,7 +88,7 @@ class Netem(Unshaped):
 class NfQueue:
     """tbf on every party's egress for the rate, and a `PacketDelay` at every receiver for delay, jitter and loss."""
 
-    name = "nfqueue"
+    name: ShaperName = "nfqueue"
 
     def missing(self, site: Site) -> str | None:
         refusals = []
@@ -116,8 +115,8 @@ class NfQueue:
         for site in sites:
             _wait_until_ready(site)
 
-    def figures(self, sites: Sequence[Site]) -> list[PacketDelayFigures]:
-        return [json.loads((site.state / _STATE).read_text()) for site in sites]
+    def figures(self, sites: Sequence[Site]) -> list[ShaperCost]:
+        return [ShaperCost.model_validate_json((site.state / _STATE).read_text()) for site in sites]
 
 
 def choose(network: Network, site: Site) -> Shaper:

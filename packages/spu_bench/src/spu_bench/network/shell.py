@@ -11,9 +11,9 @@ from pathlib import PurePath
 from typing import Literal
 
 from spu_bench.network.presets import LARGEST_PACKET, Network
+from spu_bench.network.shaper_cost import ShaperName
 
 Command = list[str]
-ShaperName = Literal["netem", "nfqueue"]
 
 UNLIMITED_MBIT = 10_000.0
 """Rate for the size of queues on a network without a rate limit."""

@@ -5,9 +5,7 @@ import sys
 from pathlib import Path
 
 # Hundreds of tiny programs are compiled here and each runs once: compile quickly, not well.
-os.environ.setdefault(
-    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-)
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
 
 import numpy as np
 import pytest
@@ -57,12 +55,8 @@ def lively():
         rng = np.random.default_rng(seed)
         flat = vm.flatten(params)
         for name, value in flat.items():
-            if name.endswith(
-                ("qkv.kernel", "proj.kernel", "linear1.kernel", "linear2.kernel", "head.kernel")
-            ):
-                flat[name] = np.asarray(
-                    rng.normal(0, 1.5 / np.sqrt(value.shape[0]), value.shape), value.dtype
-                )
+            if name.endswith(("qkv.kernel", "proj.kernel", "linear1.kernel", "linear2.kernel", "head.kernel")):
+                flat[name] = np.asarray(rng.normal(0, 1.5 / np.sqrt(value.shape[0]), value.shape), value.dtype)
             elif name.endswith(".bias") and "the_x" not in name or name == "class_token":
                 flat[name] = np.asarray(rng.normal(0, 0.1, value.shape), value.dtype)
         return vm.unflatten(flat)

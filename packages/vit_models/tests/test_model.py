@@ -27,9 +27,7 @@ def test_training_noise_needs_a_key_and_follows_it(tiny, images_for, lively):
     a, b, c = (vm.apply(tiny, params, images, train=True, rng=jax.random.key(k)) for k in (0, 0, 1))
     np.testing.assert_array_equal(a, b)
     assert np.abs(a - c).max() > 1e-3
-    np.testing.assert_array_equal(
-        vm.apply(tiny, params, images, rng=jax.random.key(0)), vm.apply(tiny, params, images)
-    )
+    np.testing.assert_array_equal(vm.apply(tiny, params, images, rng=jax.random.key(0)), vm.apply(tiny, params, images))
 
 
 @pytest.mark.parametrize("field", ["dropout", "attention_dropout", "stochastic_depth"])

@@ -19,9 +19,7 @@ def choices(levels):
     return st.none() | st.lists(st.sampled_from(levels).flatmap(sized), min_size=1, max_size=5).map(tuple)
 
 
-PLANS = st.builds(
-    AttentionPlan, choices(("layer", "head", "row")), choices(("layer", "token")), st.booleans()
-)
+PLANS = st.builds(AttentionPlan, choices(("layer", "head", "row")), choices(("layer", "token")), st.booleans())
 
 
 @given(PLANS)
@@ -101,9 +99,7 @@ CIFAR = [3, 6, 9, 12, 14, 17, 20, 23, 26, 28]
 TINY = [11, 22, 33, 44, 54, 65, 76, 87, 98, 108]
 
 
-@pytest.mark.parametrize(
-    ("shape", "counts"), [((7, 4), CIFAR), ((9, 12), TINY)], ids=["cifar", "tiny_imagenet"]
-)
+@pytest.mark.parametrize(("shape", "counts"), [((7, 4), CIFAR), ((9, 12), TINY)], ids=["cifar", "tiny_imagenet"])
 def test_head_counts_by_mu(shape, counts):
     alpha = np.random.default_rng(0).uniform(size=shape)
     for tenth, count in zip(range(1, 11), counts):
@@ -165,6 +161,4 @@ def test_plan_for_another_config_is_refused(tiny, images_for):
 
 def test_plan_without_a_mix_is_refused(tiny, images_for):
     with pytest.raises(ValueError, match=r"softmax\+scale"):
-        vm.apply(
-            tiny, vm.init(tiny), images_for(tiny), plan=AttentionPlan.uniform(tiny, True), attention="softmax"
-        )
+        vm.apply(tiny, vm.init(tiny), images_for(tiny), plan=AttentionPlan.uniform(tiny, True), attention="softmax")

@@ -80,9 +80,7 @@ def test_inverse_square_root_over_its_range(ratio, levels, x64):
     width = fits.capacity_width(lo, hi)
     factors = fits.inverse_sqrt(lo, hi, width, levels)
     u = grid(-width, width)[:: 2 ** (levels - 2)]
-    root = functions.product_form(
-        jnp.asarray(u)[:, None], jnp.asarray(factors.linear), jnp.asarray(factors.constant)
-    )
+    root = functions.product_form(jnp.asarray(u)[:, None], jnp.asarray(factors.linear), jnp.asarray(factors.constant))
     v = 0.5 * (hi + lo) + 0.5 * (hi - lo) * u / width
     error = np.abs(factors.gain * np.asarray(root)[:, 0] * np.sqrt(v) - 1).max()
     assert error <= 1.01 * factors.error + 1e-9 and factors.error < 1e-3
@@ -113,9 +111,7 @@ def model(tiny, lively, images_for):
 @pytest.mark.parametrize("name", PLANS)
 def test_program_gives_the_logits_of_the_model(name, batch, kernels, model):
     spec, images, calibration = model(name)
-    program = vm.export_program(
-        **spec, kernels=kernels, calibration=calibration, images=images[:batch], batch=batch
-    )
+    program = vm.export_program(**spec, kernels=kernels, calibration=calibration, images=images[:batch], batch=batch)
     cfg, params = spec.pop("cfg"), spec.pop("params")
     logits = np.asarray(vm.apply(cfg, params, images[:batch], **spec))
     np.testing.assert_allclose(program.outputs[0][1], logits, rtol=0, atol=2e-2)
@@ -149,9 +145,7 @@ def test_weights_public_or_opened_once_give_the_same_logits(model):
 @pytest.mark.parametrize("gelu", ["erf", "tanh", "relu"])
 def test_activations(gelu, kernels, model):
     spec, images, calibration = model("scale", gelu=gelu)
-    program = vm.export_program(
-        **spec, gelu=gelu, kernels=kernels, calibration=calibration, images=images[:1]
-    )
+    program = vm.export_program(**spec, gelu=gelu, kernels=kernels, calibration=calibration, images=images[:1])
     logits = np.asarray(vm.apply(spec["cfg"], spec["params"], images[:1], attention="scale", gelu=gelu))
     np.testing.assert_allclose(program.outputs[0][1], logits, rtol=0, atol=2e-2)
 

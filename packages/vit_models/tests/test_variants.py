@@ -109,9 +109,7 @@ def test_sparsemax_of_any_length_is_a_distribution(n):
     np.testing.assert_allclose(weights, sparsemax(np.asarray(a, np.float64)), atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("name", "rows_"), [("linformer_30", 19), ("linformer_50", 32), ("linformer_70", 45)]
-)
+@pytest.mark.parametrize(("name", "rows_"), [("linformer_30", 19), ("linformer_50", 32), ("linformer_70", 45)])
 def test_linformer_ratios(name, rows_):
     params = vm.init(vm.get_config("vit_7_4_32"), attention=name)
     assert params["blocks"]["6"]["attention"][name]["e"].shape == (rows_, 65)

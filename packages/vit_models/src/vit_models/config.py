@@ -153,9 +153,7 @@ def get_config(name: str, num_classes: int | None = None, **overrides: Any) -> V
     vit_4_4_28 (28 x 28 grey), cct_7_3x1_32, cct_9_3x1_64. Raises ValueError on an unknown name or field.
     """
     if name not in CONFIGS:
-        raise ValueError(
-            f"unknown model {name!r}; known are {', '.join(CONFIGS)}; for others build a ViTConfig"
-        )
+        raise ValueError(f"unknown model {name!r}; known are {', '.join(CONFIGS)}; for others build a ViTConfig")
     if num_classes is not None:
         overrides["num_classes"] = num_classes
     known = {f.name for f in dataclasses.fields(ViTConfig)}

@@ -44,15 +44,11 @@ def describe(
     if fuse:
         params = fuse_params(cfg, params, plan, scope=fuse)
     image = np.zeros((1, cfg.image_size, cfg.image_size, cfg.channels), np.float32)
-    closed = jax.make_jaxpr(lambda p, x: apply(cfg, p, x, plan=plan, attention=attention, gelu=gelu))(
-        params, image
-    )
+    closed = jax.make_jaxpr(lambda p, x: apply(cfg, p, x, plan=plan, attention=attention, gelu=gelu))(params, image)
     read = {id(v) for eqn in closed.jaxpr.eqns for v in eqn.invars}
     leaves = jax.tree_util.tree_leaves(params)
     used = [leaf for leaf, v in zip(leaves, closed.jaxpr.invars) if id(v) in read]
-    return Description(
-        cfg.name, name, count_params({str(i): v for i, v in enumerate(used)}), _macs(closed.jaxpr)
-    )
+    return Description(cfg.name, name, count_params({str(i): v for i, v in enumerate(used)}), _macs(closed.jaxpr))
 
 
 def _macs(jaxpr: Any) -> int:

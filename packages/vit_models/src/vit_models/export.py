@@ -60,9 +60,7 @@ def export_program(
         raise ValueError(f"kernels {ks.name!r} have no part {without!r} to leave out; {known}")
     sample = _sample(cfg, batch) if images is None else np.asarray(images, dtype=np.float32)
     if sample.shape[0] != batch:
-        raise ValueError(
-            f"batch is {batch} but {sample.shape[0]} images were given; pass batch={sample.shape[0]}"
-        )
+        raise ValueError(f"batch is {batch} but {sample.shape[0]} images were given; pass batch={sample.shape[0]}")
     if labels is not None and len(labels) != batch:
         raise ValueError(f"batch is {batch} but {len(labels)} labels were given")
     if fuse:
@@ -101,8 +99,7 @@ def export_program(
             "vit_models": __version__,
             "jax": jax.__version__,
             "kernels": ks.name,
-            "attention": attention
-            or ("mix" if plan is not None and plan.attention is not None else "softmax"),
+            "attention": attention or ("mix" if plan is not None and plan.attention is not None else "softmax"),
             "gelu": gelu or ks.gelu,
             "fuse": fuse,
             "calibration": None if calibration is None else calibration.fingerprint,

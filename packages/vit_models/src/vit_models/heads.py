@@ -123,9 +123,7 @@ def _contexts(
         return laid([mode.on if bit else mode.off for bit in bits], q)
     kept = [i for i in range(rows) if on[i]]
     rest = [i for i in range(rows) if not on[i]]
-    parts = [
-        laid([kind] * heads, take(q, idx, 2)) for kind, idx in ((mode.on, kept), (mode.off, rest)) if idx
-    ]
+    parts = [laid([kind] * heads, take(q, idx, 2)) for kind, idx in ((mode.on, kept), (mode.off, rest)) if idx]
     joined = parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=2)
     return take(joined, inverse(kept + rest), 2)
 
@@ -190,6 +188,5 @@ def _extra(params: Params, kind: Variant, heads: Sequence[int]) -> dict[str, Arr
             f"attention {kind.name!r} has parameters of its own; make them with init(cfg, seed, attention={kind.name!r})"
         )
     return {
-        name: take(value, heads, 0) if name in kind.per_head else value
-        for name, value in params[kind.name].items()
+        name: take(value, heads, 0) if name in kind.per_head else value for name, value in params[kind.name].items()
     }

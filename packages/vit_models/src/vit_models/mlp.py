@@ -44,9 +44,7 @@ def mlp_layer(
     if "fused" in params:
         y_rest = linear(params["fused"], take(x, rest, 1))
         y_kept = (
-            linear(params["linear2"], drop(activation(linear(params["linear1"], take(x, kept, 1)))))
-            if kept
-            else None
+            linear(params["linear2"], drop(activation(linear(params["linear1"], take(x, kept, 1))))) if kept else None
         )
     else:
         # Both linears run once over all tokens; only the activation sees a part.

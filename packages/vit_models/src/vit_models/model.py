@@ -48,9 +48,7 @@ class _Noise(NamedTuple):
 
         def apply_mask(x: Array) -> Array:
             shape = (x.shape[0],) + (1,) * (x.ndim - 1) if per_sample else x.shape
-            return jnp.where(
-                jax.random.bernoulli(key, 1.0 - rate, shape), x / (1.0 - rate), jnp.zeros_like(x)
-            )
+            return jnp.where(jax.random.bernoulli(key, 1.0 - rate, shape), x / (1.0 - rate), jnp.zeros_like(x))
 
         return apply_mask
 

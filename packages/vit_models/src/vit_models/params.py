@@ -46,9 +46,7 @@ def init(
     if search is not None and search not in SEARCH_LEVELS:
         raise ValueError(f"unknown search level {search!r}; use one of {', '.join(SEARCH_LEVELS)}")
     if search_gelu is not None and search_gelu not in GELU_SEARCH_LEVELS:
-        raise ValueError(
-            f"unknown search_gelu level {search_gelu!r}; use one of {', '.join(GELU_SEARCH_LEVELS)}"
-        )
+        raise ValueError(f"unknown search_gelu level {search_gelu!r}; use one of {', '.join(GELU_SEARCH_LEVELS)}")
     rng = np.random.default_rng(seed)
 
     def linear(inputs: int, outputs: int, bias: bool = True) -> Tree:

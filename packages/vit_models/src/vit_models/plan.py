@@ -32,9 +32,7 @@ class Choice:
         if not isinstance(self.on, tuple) or not self.on:
             raise ValueError("a plan layer needs a non-empty tuple of 0 and 1")
         if any(type(v) is not int or v not in (0, 1) for v in self.on):
-            raise ValueError(
-                f"plan entries must be the integers 0 or 1, got {self.on}; binarise alpha with from_alpha"
-            )
+            raise ValueError(f"plan entries must be the integers 0 or 1, got {self.on}; binarise alpha with from_alpha")
         if self.level == "layer" and len(self.on) != 1:
             raise ValueError(f"a plan at layer level has one entry a layer, got {len(self.on)}")
 
@@ -67,9 +65,7 @@ class AttentionPlan:
                 raise ValueError(f"plan.{part} must be a non-empty tuple of Choice, one a layer")
             for i, choice in enumerate(layers):
                 if choice.level not in levels:
-                    raise ValueError(
-                        f"plan.{part}[{i}] has level {choice.level!r}; {part} knows {', '.join(levels)}"
-                    )
+                    raise ValueError(f"plan.{part}[{i}] has level {choice.level!r}; {part} knows {', '.join(levels)}")
         if type(self.post_relu) is not bool:
             raise ValueError(f"plan.post_relu must be true or false, got {self.post_relu!r}")
 
@@ -181,13 +177,9 @@ class AttentionPlan:
                 raise ValueError(f"plan.{name} must be null or a list with one object a layer")  # noqa: TRY004
             for i, c in enumerate(layers):
                 if not isinstance(c, dict) or set(c) != {"level", "on"} or not isinstance(c["on"], list):
-                    raise ValueError(
-                        f"plan.{name}[{i}] must be an object with level and on (a list of 0 and 1)"
-                    )
+                    raise ValueError(f"plan.{name}[{i}] must be an object with level and on (a list of 0 and 1)")
                 if not isinstance(c["level"], str) or not all(type(v) is int for v in c["on"]):
-                    raise ValueError(
-                        f"plan.{name}[{i}]: level must be a string and on a list of integers 0 and 1"
-                    )
+                    raise ValueError(f"plan.{name}[{i}]: level must be a string and on a list of integers 0 and 1")
             return tuple(Choice(c["level"], tuple(c["on"])) for c in layers)
 
         return AttentionPlan(part("attention"), part("gelu"), values["post_relu"])

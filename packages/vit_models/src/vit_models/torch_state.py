@@ -99,9 +99,7 @@ def from_torch_state(
             arrays, f"{block}.self_attn.alpha", f"blocks.{i}.attention.alpha", _ALPHA,
             ((1, 1, 1), (cfg.heads, 1, 1), (1, cfg.tokens, 1)), shapes, problems,
         )  # fmt: skip
-        _optional(
-            arrays, f"{block}.beta", f"blocks.{i}.beta", _BETA, ((1, 1), (cfg.tokens, 1)), shapes, problems
-        )
+        _optional(arrays, f"{block}.beta", f"blocks.{i}.beta", _BETA, ((1, 1), (cfg.tokens, 1)), shapes, problems)
     flat: dict[str, Any] = {}
     missing = []
     for name, shape in shapes.items():
@@ -158,9 +156,7 @@ def to_torch_state(params: Params, cfg: ViTConfig, plan: AttentionPlan | None = 
     out: dict[str, NpArray] = {}
     for name, value in flatten(params).items():
         if ".fused." in name:
-            raise ValueError(
-                f"{name} has no counterpart in the original; export the parameters before fuse_params"
-            )
+            raise ValueError(f"{name} has no counterpart in the original; export the parameters before fuse_params")
         theirs, layout = _theirs(name)
         out[theirs] = np.ascontiguousarray(layout.theirs(np.asarray(value, dtype=np.float32)))
     shapes = {"layer": (1,), "head": (1, -1, 1, 1), "row": (1, 1, -1, 1), "token": (1, -1, 1)}
@@ -172,9 +168,7 @@ def to_torch_state(params: Params, cfg: ViTConfig, plan: AttentionPlan | None = 
     return out
 
 
-def infer_plan(
-    params: Params, cfg: ViTConfig, *, mu: float | None = None, post_relu: bool = True
-) -> AttentionPlan:
+def infer_plan(params: Params, cfg: ViTConfig, *, mu: float | None = None, post_relu: bool = True) -> AttentionPlan:
     """The plan that alpha and beta among `params` describe, each at the level its shape says.
 
     Exact 0 and 1 are taken as they are. Searched alphas need `mu`: they are then ranked over all layers as in

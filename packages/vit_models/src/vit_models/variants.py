@@ -61,9 +61,7 @@ VARIANTS: dict[str, Variant] = {}
 def variant(name: str) -> Variant:
     """The variant of that name. Raises ValueError on an unknown name."""
     if name not in VARIANTS:
-        raise ValueError(
-            f"unknown attention {name!r}; known are {', '.join(VARIANTS)}, mixes 'on+off' of two, and mix"
-        )
+        raise ValueError(f"unknown attention {name!r}; known are {', '.join(VARIANTS)}, mixes 'on+off' of two, and mix")
     return VARIANTS[name]
 
 

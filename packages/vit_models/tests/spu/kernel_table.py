@@ -155,9 +155,7 @@ CANDIDATES = [
     Candidate(GELUS, "SPU's tanh", vm.activations.tanh, (HIDDEN,)),
     Candidate(GELUS, "PUMA: piecewise", puma_gelu, (HIDDEN,)),
     Candidate(GELUS, "SHAFT: sine series", shaft_gelu, (HIDDEN,)),
-    Candidate(
-        SOFTMAXES, "tuned: no maximum", softmax, (EXP.slope * (SCORES - SCORES.max()) / 16 - EXP.shift,)
-    ),
+    Candidate(SOFTMAXES, "tuned: no maximum", softmax, (EXP.slope * (SCORES - SCORES.max()) / 16 - EXP.shift,)),
     Candidate(SOFTMAXES, "plain", plain.softmax, (SCORES,)),
     Candidate(SOFTMAXES, "PUMA: clipped power", clipped_exponential_softmax(5, -14.0), (SCORES,)),
     Candidate(SOFTMAXES, "BumbleBee: clipped power", clipped_exponential_softmax(6, -13.0), (SCORES,)),

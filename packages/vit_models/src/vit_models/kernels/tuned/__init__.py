@@ -51,9 +51,7 @@ def kernel_set(
                 f"kernels {name!r} need a calibration; pass calibration=calibrate(cfg, params, images, plan=..., attention=...)"
             )
         if gelu not in GELUS:
-            raise ValueError(
-                f"tuned kernels know gelu {', '.join(GELUS)}, not {gelu!r}; use kernels='plain' for it"
-            )
+            raise ValueError(f"tuned kernels know gelu {', '.join(GELUS)}, not {gelu!r}; use kernels='plain' for it")
         kinds = head_kinds(cfg, plan, attention)
         calibration.check(cfg, params, plan, attention)
         folded = fold(cfg, params, kinds, calibration, gelu)

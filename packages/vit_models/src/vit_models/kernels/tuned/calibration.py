@@ -74,18 +74,12 @@ class Calibration:
             body["pre"], body["norm1"] = (tuple(_range(r) for r in values[k]) for k in ("pre", "norm1"))
             _check_settings(values["margin"], values["tolerance"])
             body["final"] = _range(values["final"])
-            body["rows"] = tuple(
-                tuple(None if r is None else _range(r) for r in layer) for layer in values["rows"]
-            )
+            body["rows"] = tuple(tuple(None if r is None else _range(r) for r in layer) for layer in values["rows"])
             return Calibration(**body)
         except (TypeError, KeyError, ValueError) as error:
-            raise ValueError(
-                f"not a calibration ({error}); make one with calibrate(cfg, params, images)"
-            ) from None
+            raise ValueError(f"not a calibration ({error}); make one with calibrate(cfg, params, images)") from None
 
-    def check(
-        self, cfg: ViTConfig, params: Params, plan: AttentionPlan | None, attention: str | None
-    ) -> None:
+    def check(self, cfg: ViTConfig, params: Params, plan: AttentionPlan | None, attention: str | None) -> None:
         """Raise ValueError, naming the fix, unless this was made for just this model."""
         if self.model != _fingerprint(cfg, params, head_kinds(cfg, plan, attention)):
             raise ValueError(
@@ -126,9 +120,7 @@ def head_kinds(cfg: ViTConfig, plan: AttentionPlan | None, attention: str | None
             bits = mode.choice.on * (cfg.heads if mode.choice.level == "layer" else 1)
             names = [mode.on.name if bit else mode.off.name for bit in bits]
         if unknown := sorted(set(names) - set(KINDS)):
-            raise ValueError(
-                f"tuned kernels know {', '.join(KINDS)}, not {unknown[0]}; use kernels='plain' for it"
-            )
+            raise ValueError(f"tuned kernels know {', '.join(KINDS)}, not {unknown[0]}; use kernels='plain' for it")
         kinds.append(names)
     return kinds
 
@@ -153,9 +145,7 @@ def calibrate(
     kinds = head_kinds(cfg, plan, attention)
     images = np.asarray(images, dtype=np.float32)
     if images.ndim != 4 or not len(images):
-        raise ValueError(
-            f"calibration takes images (batch, height, width, channels), got shape {images.shape}"
-        )
+        raise ValueError(f"calibration takes images (batch, height, width, channels), got shape {images.shape}")
     tree = jax.tree_util.tree_map(jnp.asarray, dict(params))
     observe = jax.jit(lambda x: list(_observed(cfg, tree, x, kinds, plan, attention, gelu)))
     seen: list[list[NpArray]] = []

@@ -19,9 +19,7 @@ Series = Any
 _vander: Any = chebyshev.chebvander
 
 
-def minimax(
-    f: Function, lo: float, hi: float, degree: int, weight: Function = np.ones_like
-) -> tuple[Series, float]:
+def minimax(f: Function, lo: float, hi: float, degree: int, weight: Function = np.ones_like) -> tuple[Series, float]:
     """The polynomial p of `degree` with small max |p - f| weight on [lo, hi], and that maximum on a fine grid.
 
     Lawson's iteration: least squares, reweighted by its own error until that is level.

@@ -88,9 +88,7 @@ def _fit(lo: float, hi: float, width: float, tolerance: float) -> Factors:
     )
 
 
-def fold(
-    cfg: ViTConfig, params: Params, kinds: list[list[str]], calibration: Calibration, gelu: str
-) -> Folded:
+def fold(cfg: ViTConfig, params: Params, kinds: list[list[str]], calibration: Calibration, gelu: str) -> Folded:
     """Arrays of the tuned forward pass. `kinds[layer][head]` is softmax, relu_softmax or scale.
 
     Raises ValueError where a calibrated range admits no polynomial.
@@ -134,15 +132,11 @@ def fold(
 
         gain = add_norm(f"{name}.norm1", here, post)
         last = i + 1 == cfg.layers
-        after = (
-            stream(calibration.final) if last else stream(calibration.pre[i + 1], calibration.norm1[i + 1])
-        )
+        after = stream(calibration.final) if last else stream(calibration.pre[i + 1], calibration.norm1[i + 1])
         gamma, beta = block["norm1"]["scale"][:, None], block["norm1"]["bias"]
         one, two = block["linear1"], block["linear2"]
         # The normed token goes two ways, into the MLP and past it: one matrix for both.
-        ways = np.concatenate(
-            [gamma * one["kernel"] * slope, _centred(np.diag(gamma[:, 0])) * after[0].scale], 1
-        )
+        ways = np.concatenate([gamma * one["kernel"] * slope, _centred(np.diag(gamma[:, 0])) * after[0].scale], 1)
         past = _centred(beta + two["bias"]) * after[0].scale
         arrays[f"{name}.linear1.kernel"] = gain * ways
         arrays[f"{name}.linear1.bias"] = np.concatenate([(beta @ one["kernel"] + one["bias"]) * slope, past])

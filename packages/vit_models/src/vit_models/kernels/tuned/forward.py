@@ -102,10 +102,7 @@ class Pass:
 
     def _two_ways(self, d: Float[Array, "n c"], name: str) -> tuple[Float[Array, "n m"], Float[Array, "n c"]]:
         """The normed token into the MLP and past it: one product for both."""
-        h = (
-            self._normed(d, f"{name}.norm1", self.p[f"{name}.linear1.kernel"])
-            + self.p[f"{name}.linear1.bias"]
-        )
+        h = self._normed(d, f"{name}.norm1", self.p[f"{name}.linear1.kernel"]) + self.p[f"{name}.linear1.bias"]
         return h[:, : self.cfg.mlp_width], h[:, self.cfg.mlp_width :]
 
     def _normed(self, d: Float[Array, "n c"], name: str, kernel: Float[Array, "c k"]) -> Float[Array, "n k"]:
@@ -139,9 +136,7 @@ class Pass:
         kinds, inner = self.kinds[layer], self.cfg.heads * self.cfg.width
         q, k, v = qkv[:rows, :inner], qkv[:, inner : 2 * inner], qkv[:, 2 * inner :]
         a = self._scores(q, k)
-        groups = {
-            kind: [h for h, other in enumerate(kinds) if other == kind] for kind in dict.fromkeys(kinds)
-        }
+        groups = {kind: [h for h, other in enumerate(kinds) if other == kind] for kind in dict.fromkeys(kinds)}
         parts = [self._weights(kind, take(a, group, 0), layer) for kind, group in groups.items()]
         joined = parts[0] if len(parts) == 1 else jnp.concatenate(parts)
         return self._context(take(joined, inverse([h for group in groups.values() for h in group]), 0), v)
@@ -153,9 +148,7 @@ class Pass:
     def _scores(self, q: Float[Array, "r c"], k: Float[Array, "n c"]) -> Float[Array, "h r n"]:
         """q k^T of every head, all in one product."""
         heads, (rows, inner) = self.cfg.heads, q.shape
-        return (jnp.where(self._own(), q[None], 0.0).reshape(heads * rows, inner) @ k.T).reshape(
-            heads, rows, -1
-        )
+        return (jnp.where(self._own(), q[None], 0.0).reshape(heads * rows, inner) @ k.T).reshape(heads, rows, -1)
 
     def _context(self, weights: Float[Array, "h r n"], v: Float[Array, "n c"]) -> Float[Array, "r c"]:
         """Every head's weights times its values, all in one product."""

@@ -50,9 +50,7 @@ def gelu(x: Float[Array, "*s"], name: str = "exact") -> Float[Array, "*s"]:
     return gelu_with(x, form, [])[0]
 
 
-def gelu_with(
-    x: Float[Array, "*s"], form: Quartic, checks: list[Array]
-) -> tuple[Float[Array, "*s"], Float[Array, ""]]:
+def gelu_with(x: Float[Array, "*s"], form: Quartic, checks: list[Array]) -> tuple[Float[Array, "*s"], Float[Array, ""]]:
     """`gelu`, and how many entries of `checks` are positive: their comparisons ride in the same call."""
     bound = GELU_BOUND * form.slope
     (positive, above, below), count = positive_parts([x, x - bound, -x - bound], checks)
@@ -83,9 +81,7 @@ def exponential(u: Float[Array, "*s"]) -> Float[Array, "*s"]:
     return y
 
 
-def normalise(
-    x: Float[Array, "*s n"], octaves: tuple[int, int]
-) -> tuple[Float[Array, "*s n"], Float[Array, "*s 1"]]:
+def normalise(x: Float[Array, "*s n"], octaves: tuple[int, int]) -> tuple[Float[Array, "*s n"], Float[Array, "*s 1"]]:
     """x / sum of x over the last axis for x >= 0, and by how much a sum exceeds the octaves (<= 0: it does not).
 
     The power of two that brings a row's sum into one octave comes from comparisons with all borders at once; there the

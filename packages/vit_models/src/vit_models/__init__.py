@@ -8,7 +8,8 @@ from .export import export_program
 from .fusion import fuse_params
 from .kernels import KernelSet, get_kernels, kernel_names
 from .kernels.tuned import Calibration, calibrate
-from .model import Outputs, apply
+from .forward import Outputs, apply
+from .model import Model
 from .params import count_params, flatten, init, load_params, save_params, unflatten
 from .plan import AttentionPlan, Choice, top_k
 from .program import Argument, Program
@@ -25,6 +26,7 @@ __all__ = [
     "ConvTokenizer",
     "Description",
     "KernelSet",
+    "Model",
     "Outputs",
     "Program",
     "ViTConfig",

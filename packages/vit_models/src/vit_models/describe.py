@@ -10,7 +10,7 @@ import numpy as np
 
 from .config import ViTConfig
 from .fusion import fuse_params
-from .model import apply
+from .forward import apply
 from .params import count_params, init
 from .plan import AttentionPlan
 

@@ -13,7 +13,7 @@ from .config import ViTConfig
 from .fusion import fuse_params
 from .kernels import KernelSet, get_kernels
 from .kernels.tuned import Calibration
-from .model import apply
+from .forward import apply
 from .opened import opened_once
 from .params import flatten, unflatten
 from .plan import AttentionPlan

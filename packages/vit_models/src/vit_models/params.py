@@ -14,12 +14,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from .config import ViTConfig
 from .heads import parse
-from .types import Array, Params
+from .types import AnyArray, Array, Params
 
 Tree = dict[str, Any]
 SEARCH_LEVELS = ("layer", "head", "row")
@@ -28,14 +29,14 @@ GELU_SEARCH_LEVELS = ("layer", "token")
 
 def init(
     cfg: ViTConfig,
-    seed: int = 0,
+    seed: int | AnyArray = 0,
     *,
     attention: str = "softmax",
     search: str | None = None,
     search_gelu: str | None = None,
     dtype: Any = jnp.float32,
 ) -> Tree:
-    """Initial parameters of `cfg`, the same values for a seed on every version of JAX.
+    """Initial parameters of `cfg`, the same values for a seed (or a JAX key) on every version of JAX.
 
     `attention` adds the parameters of the variants it names (the_x, linformer, xnorm); `search` ("layer", "head" or
     "row") adds alpha, shapes (1, 1, 1), (H, 1, 1) or (1, N, 1), and `search_gelu` ("layer" or "token") adds beta,
@@ -47,7 +48,8 @@ def init(
         raise ValueError(f"unknown search level {search!r}; use one of {', '.join(SEARCH_LEVELS)}")
     if search_gelu is not None and search_gelu not in GELU_SEARCH_LEVELS:
         raise ValueError(f"unknown search_gelu level {search_gelu!r}; use one of {', '.join(GELU_SEARCH_LEVELS)}")
-    rng = np.random.default_rng(seed)
+    entropy = _entropy(seed)
+    rng = np.random.default_rng(entropy)
 
     def linear(inputs: int, outputs: int, bias: bool = True) -> Tree:
         # The original truncates its normals at 10 or more standard deviations, which never happens.
@@ -71,7 +73,7 @@ def init(
         for kind in parse(attention):
             if kind is not None and kind.init is not None:
                 # A stream of its own, so that the common weights of a seed do not depend on the variant.
-                attn[kind.name] = kind.init(cfg, np.random.default_rng([seed, 1 + i]))
+                attn[kind.name] = kind.init(cfg, np.random.default_rng([*entropy, 1 + i]))
         if search is not None:
             attn["alpha"] = np.ones(alpha[search])
         blocks[str(i)] = {
@@ -87,6 +89,15 @@ def init(
     tree["norm"] = norm()
     tree["head"] = linear(cfg.dim, cfg.num_classes)
     return unflatten({name: jnp.asarray(value, dtype=dtype) for name, value in flatten(tree).items()})
+
+
+def _entropy(seed: int | AnyArray) -> list[int]:
+    """The words that NumPy's generator starts from: of a seed itself, of a JAX key its data."""
+    if isinstance(seed, (int, np.integer)):
+        return [int(seed)]
+    key = jnp.asarray(seed)
+    words = jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
+    return [int(word) for word in np.asarray(words).reshape(-1)]
 
 
 def _tokenizer(cfg: ViTConfig, rng: np.random.Generator) -> Tree:

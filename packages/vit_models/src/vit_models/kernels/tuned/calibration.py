@@ -16,7 +16,7 @@ import numpy as np
 from ...config import ViTConfig
 from ...heads import attention_layer, resolve, split_heads
 from ...mlp import mlp_layer
-from ...model import activation_of, embed, norm
+from ...forward import activation_of, embed, norm
 from ...params import flatten
 from ...plan import AttentionPlan
 from ...types import AnyArray, NpArray, Params

@@ -43,7 +43,7 @@ def test_each_noise_acts_alone_and_none_is_silent(field, tiny, images_for, livel
 
 
 def test_dropout_keeps_the_mean():
-    from vit_models.model import _Noise
+    from vit_models.forward import _Noise
 
     x = jnp.ones((400, 50))
     dropped = _Noise(jax.random.key(0)).drop(0.25, 0)(x)
@@ -54,7 +54,7 @@ def test_dropout_keeps_the_mean():
 
 
 def test_pooling_of_the_cct_is_max_pooling():
-    from vit_models.model import _max_pool
+    from vit_models.forward import _max_pool
 
     x = np.random.default_rng(0).uniform(size=(2, 7, 7, 3)).astype(np.float32)
     padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))

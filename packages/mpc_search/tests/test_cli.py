@@ -57,6 +57,24 @@ def test_search_and_binarize(tmp_path: Path) -> None:
     assert absent.returncode == 2 and "--costs" in absent.stderr and not (tmp_path / "no.json").exists()
 
 
+@pytest.mark.parametrize(
+    "command", ["teacher", "search", "binarize", "retrain", "evaluate", "sweep", "history", "summary"]
+)
+def test_help_has_an_example(command: str) -> None:
+    """A full command line."""
+    done = mpc_search(command, "--help")
+    assert done.returncode == 0 and f"Example: mpc-search {command} " in " ".join(done.stdout.split())
+
+
+def test_shared_options(tmp_path: Path) -> None:
+    """Commands that train have the same options, and refuse a value that is not one of a few."""
+    for command in ("teacher", "search", "retrain"):
+        assert all(option in mpc_search(command, "--help").stdout for option in ("--out", "--scale", "--processes"))
+        done = mpc_search(command, "--out", str(tmp_path / "model"), "--scale", "tiny")
+        assert done.returncode == 2 and "'paper', 'reduced', 'smoke'" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "tiny_imagenet"])
 def test_the_papers_data_sets(tmp_path: Path, name: str) -> None:
     """One command for each, with the paper's augmentation and smaller sizes, on generated files."""

@@ -138,7 +138,7 @@ class DistillConfig(StrictModel):
 
 
 class RunConfig(StrictModel):
-    """All settings of a training run. The plan, the teacher and the cost table are given beside it."""
+    """All settings of a training run. The plan, the teacher and the cost table are separate."""
 
     data: DataConfig
     model: ModelConfig

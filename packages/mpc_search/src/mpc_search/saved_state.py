@@ -19,7 +19,7 @@ from vit_models.types import Params
 
 
 class RunProgress(StrictModel):
-    """What a resumed run needs beside its state: evaluations, seconds, and the best accuracy so far (-1: none)."""
+    """What a resumed run needs besides its state: evaluations, seconds, and the best accuracy so far (-1: none)."""
 
     evaluations: list[EpochEvaluation]
     seconds: float
@@ -36,7 +36,7 @@ class SavedState:
             self._manager = ocp.CheckpointManager(self._directory, options=options)
 
     def save(self, state: TrainState, progress: RunProgress) -> None:
-        """Keep `state` in place of the one before it."""
+        """Save `state`, and delete the one before it."""
         content = {"fingerprint": self._fingerprint, **progress.model_dump(mode="json")}
         both = ocp.args.Composite(state=ocp.args.StandardSave(state), about=ocp.args.JsonSave(content))
         with _quiet_absl():

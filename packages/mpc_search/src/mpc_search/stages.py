@@ -92,8 +92,8 @@ def make_model(config: RunConfig, classes: int, attention: str, plan: AttentionP
 def run_stage(task: StageTask, *, force: bool = False, quiet: bool = False) -> TrainingRecord:
     """Run `task`, or resume it; `task.out` becomes its checkpoint. Returns the record of the run.
 
-    A run that has ended is not trained again, unless `force` starts it anew. Raises SearchError, and writes no
-    checkpoint, when something that the run needs is missing or its loss is not finite.
+    A run that has ended is not trained again, unless `force` starts it from the beginning. Raises SearchError, and
+    writes no checkpoint, when something that the run needs is missing or its loss is not finite.
     """
     started = datetime.now(UTC).isoformat(timespec="seconds")
     check_replaceable(task.out)

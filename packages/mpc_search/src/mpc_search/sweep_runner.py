@@ -1,4 +1,4 @@
-"""Runs the runs of a sweep, in order or several at once. A run with a good record is not run again."""
+"""Executes the runs of a sweep, one after another or several at once. A run with a good record is skipped."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def run_one(
 ) -> TrainingRecord:
     """Run one run, whose `parents` have been run, and store its record at `paths`, also when it fails.
 
-    A run that was killed is resumed, unless `force` starts it anew.
+    A run that was killed is resumed, unless `force` starts it from the beginning.
     """
     try:
         for parent in parents:

@@ -18,7 +18,7 @@ from conftest import MIX, SEARCH, SOFTMAX, TINY, config, job, stripes
 from mpc_search import CheckpointOrigin, SearchError, accuracy, load_checkpoint, plaintext_logits, save_checkpoint
 from mpc_search.budgets import searched_values
 from mpc_search.cost_table import CostTable
-from mpc_search.metrics import read_metrics
+from mpc_search.metrics import EvaluationLine, read_metrics
 from mpc_search.optim import make_optimizer, rate_schedule
 from mpc_search.step import STEP_METRICS, StepFunctions, Teacher
 from mpc_search.trainer import TrainingJob, fit, run_directory
@@ -209,7 +209,11 @@ def test_search_levels(level: str, units: int, tmp_path: Path) -> None:
     assert [alpha.shape for alpha in history] == [(2, units)] * 2
     assert history[0].max() < 1.0 and history[1].mean() < history[0].mean()
     np.testing.assert_array_equal(history[1], searched_values(result.params))
-    lines = [line for line in read(run_directory(tmp_path / "search") / "metrics.jsonl") if "alpha" in line]
+    lines = [
+        line
+        for line in read_metrics(run_directory(tmp_path / "search") / "metrics.jsonl")
+        if isinstance(line, EvaluationLine)
+    ]
     np.testing.assert_array_equal(lines[-1]["alpha"], history[1])
 
 
@@ -217,7 +221,7 @@ def test_beta_search() -> None:
     """MPCViT+: betas of tokens and layers are searched with alpha, with their own weight."""
     for level, units in (("token", 5), ("layer", 1)):
         result = fit(job(SEARCH, search={"gelu_level": level, "gelu_weight": 1.0}))
-        beta = np.asarray(result.evaluations[-1]["beta"])
+        beta = np.asarray(result.evaluations[-1].beta)
         assert beta.shape == (2, units) and beta.max() < 1.0
 
 

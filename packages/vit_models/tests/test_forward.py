@@ -1,4 +1,4 @@
-"""Training-time behaviour, tokens, the CCT form, and what the boundary refuses."""
+"""Training-time behaviour, tokens, the CCT form, and what is refused."""
 
 import jax
 import jax.numpy as jnp
@@ -11,13 +11,11 @@ import vit_models as vm
 def test_returns(tiny, images_for, lively):
     params, images = lively(vm.init(tiny)), images_for(tiny)
     logits = vm.apply(tiny, params, images)
-    again, tokens = vm.apply(tiny, params, images, return_tokens=True)
-    out = vm.apply(tiny, params, images, return_blocks=True)
-    assert logits.shape == (2, 3) and tokens.shape == (2, 5, 16) and len(out.blocks) == 2
-    np.testing.assert_array_equal(logits, again)
-    np.testing.assert_array_equal(tokens, out.tokens)
+    out = vm.Model(tiny).outputs(params, images)
+    assert logits.shape == (2, 3) and out.tokens.shape == (2, 5, 16) and len(out.blocks) == 2
+    np.testing.assert_array_equal(logits, out.logits)
     head = params["head"]
-    np.testing.assert_allclose(tokens[:, 0] @ head["kernel"] + head["bias"], logits, atol=1e-5)
+    np.testing.assert_allclose(out.tokens[:, 0] @ head["kernel"] + head["bias"], logits, atol=1e-5)
 
 
 def test_training_noise_needs_a_key_and_follows_it(tiny, images_for, lively):
@@ -78,8 +76,8 @@ def test_cct_has_no_class_token(images_for):
     params = vm.init(cfg)
     assert cfg.tokens == 4 and "class_token" not in params and params["pool"]["kernel"].shape == (8, 1)
     assert params["tokenizer"]["1"]["kernel"].shape == (3, 3, 4, 8)
-    logits, tokens = vm.apply(cfg, params, images_for(cfg), return_tokens=True)
-    assert logits.shape == (2, 3) and tokens.shape == (2, 4, 8)
+    out = vm.Model(cfg).outputs(params, images_for(cfg))
+    assert out.logits.shape == (2, 3) and out.tokens.shape == (2, 4, 8)
 
 
 def test_init_is_reproducible_and_seeded(tiny, tmp_path):
@@ -99,7 +97,7 @@ def test_block_order_is_numeric():
 
 @pytest.mark.parametrize("shape", [(8, 8, 1), (2, 1, 8, 8), (2, 8, 8, 3), (2, 9, 8, 1)])
 def test_wrong_image_shapes_are_refused(shape, tiny):
-    with pytest.raises((ValueError, TypeError), match="NHWC|batch height width channels"):
+    with pytest.raises((ValueError, TypeError), match=r"NHWC|batch height width channels"):
         vm.apply(tiny, vm.init(tiny), np.zeros(shape, np.float32))
 
 

@@ -173,9 +173,9 @@ def test_unknown_names_are_refused(tiny, images_for):
     for attention in ("softplus", "scale+softplus", "a+b+c"):
         with pytest.raises(ValueError, match="attention"):
             vm.apply(tiny, params, images, attention=attention)
-    with pytest.raises(ValueError, match="unknown gelu"):
+    with pytest.raises(ValueError, match="Unknown gelu"):
         vm.apply(tiny, params, images, gelu="swish")
-    with pytest.raises(ValueError, match="unknown kernels"):
+    with pytest.raises(ValueError, match="Unknown kernels"):
         vm.apply(tiny, params, images, kernels="fast")
     with pytest.raises(ValueError, match="attention='the_x'"):
         vm.apply(tiny, params, images, attention="the_x")

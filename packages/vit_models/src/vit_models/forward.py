@@ -1,35 +1,26 @@
-"""The model as a pure function of parameters and images: tokenizer, blocks, head.
+"""The forward pass as a pure function of parameters and images: tokenizer, blocks, head.
 
 The block is not the usual pre-norm one: the second residual starts from the normed x (see `_block`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal, NamedTuple, overload
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Float
 
-from .activations import ACTIVATIONS
 from .config import ViTConfig
-from .heads import LayerMode, attention_layer, resolve
+from .errors import ModelError
+from .heads import attention_layer
 from .kernels import KernelSet, get_kernels
 from .mlp import mlp_layer
-from .plan import AttentionPlan
+from .model import Model, Outputs
 from .types import AnyArray, Array, Params, Unary
 
 EPS = 1e-5
-
-
-class Outputs(NamedTuple):
-    """logits (B, classes), tokens after the final LayerNorm (B, N, C), output of every block (B, N, C)."""
-
-    logits: Array
-    tokens: Array
-    blocks: tuple[Array, ...]
 
 
 class _Noise(NamedTuple):
@@ -53,81 +44,27 @@ class _Noise(NamedTuple):
         return apply_mask
 
 
-@overload
-def apply(
-    cfg: ViTConfig,
-    params: Params,
-    images: AnyArray,
-    *,
-    plan: AttentionPlan | None = ...,
-    attention: str | None = ...,
-    gelu: str | None = ...,
-    kernels: str | KernelSet = ...,
-    train: bool = ...,
-    rng: AnyArray | None = ...,
-    return_tokens: Literal[False] = ...,
-    return_blocks: Literal[False] = ...,
-) -> Array: ...
-@overload
-def apply(
-    cfg: ViTConfig,
-    params: Params,
-    images: AnyArray,
-    *,
-    plan: AttentionPlan | None = ...,
-    attention: str | None = ...,
-    gelu: str | None = ...,
-    kernels: str | KernelSet = ...,
-    train: bool = ...,
-    rng: AnyArray | None = ...,
-    return_tokens: Literal[True],
-    return_blocks: Literal[False] = ...,
-) -> tuple[Array, Array]: ...
-@overload
-def apply(
-    cfg: ViTConfig,
-    params: Params,
-    images: AnyArray,
-    *,
-    plan: AttentionPlan | None = ...,
-    attention: str | None = ...,
-    gelu: str | None = ...,
-    kernels: str | KernelSet = ...,
-    train: bool = ...,
-    rng: AnyArray | None = ...,
-    return_tokens: bool = ...,
-    return_blocks: Literal[True],
-) -> Outputs: ...
-def apply(
-    cfg: ViTConfig,
+def outputs(
+    model: Model,
     params: Params,
     images: Float[AnyArray, "batch height width channels"],
     *,
-    plan: AttentionPlan | None = None,
-    attention: str | None = None,
-    gelu: str | None = None,
     kernels: str | KernelSet = "plain",
     train: bool = False,
     rng: AnyArray | None = None,
-    return_tokens: bool = False,
-    return_blocks: bool = False,
-) -> Array | tuple[Array, Array] | Outputs:
-    """Logits (batch, classes) of images (batch, height, width, channels), values as normalised for training.
+) -> Outputs:
+    """The outputs of `model` for images (batch, height, width, channels), values as normalised for training.
 
-    `attention` is a variant, "mix" (relu_softmax and scale), "softmax_scale" or any "on+off"; a mix takes a static
-    `plan`, and without one it is the search form, which needs alpha among the parameters. Left out, it is "mix" for a
-    plan with an attention part and "softmax" otherwise. `gelu` is exact, erf, tanh, quad, relu or identity; left out, the
-    kernel set's own. With `train=True` and a key `rng`, dropout, attention dropout and stochastic depth act.
-    `return_tokens` gives (logits, final-LayerNorm tokens); `return_blocks` gives `Outputs`. All arguments but params,
-    images and rng are static. Raises ValueError on shapes, names or plans that do not fit.
+    With `train=True` and a key `rng`, dropout, attention dropout and stochastic depth act. Raises ModelError on images
+    of another shape, on an unknown kernel set, and where parameters are missing.
     Source: the original's src/utils/transformers.py (TransformerClassifier).
     """
+    cfg = model.config
     _check_images(cfg, images)
     if train and rng is None:
-        raise ValueError("train=True needs rng=jax.random.key(...); pass one, or train=False")
-    modes = resolve(cfg, attention, plan)
-    ks = get_kernels(kernels)
-    activation = activation_of(ks, gelu)
+        raise ModelError("train=True has no rng.", "pass rng=jax.random.key(...), or train=False.")
+    kernel_set = get_kernels(kernels)
+    activation = kernel_set.activation(model.gelu)
     noise = _Noise(jnp.asarray(rng) if train else None)
     # Parameters may come straight from a file, as NumPy arrays.
     params = jax.tree_util.tree_map(jnp.asarray, dict(params))
@@ -136,33 +73,26 @@ def apply(
     x = noise.drop(cfg.dropout, 0)(x)
     blocks = []
     for i in range(cfg.layers):
-        x = _block(cfg, params["blocks"][str(i)], x, i, modes[i], plan, ks, activation, noise.fold(i + 1))
+        x = _block(model, params["blocks"][str(i)], x, i, kernel_set, activation, noise.fold(i + 1))
         blocks.append(x)
-    tokens = norm(ks, params["norm"], x)
-    logits = _pooled(cfg, params, tokens, ks) @ params["head"]["kernel"] + params["head"]["bias"]
-    if return_blocks:
-        return Outputs(logits, tokens, tuple(blocks))
-    return (logits, tokens) if return_tokens else logits
+    tokens = norm(kernel_set, params["norm"], x)
+    logits = _pooled(cfg, params, tokens, kernel_set) @ params["head"]["kernel"] + params["head"]["bias"]
+    return Outputs(logits, tokens, tuple(blocks))
 
 
 def _check_images(cfg: ViTConfig, images: AnyArray) -> None:
     expected = (cfg.image_size, cfg.image_size, cfg.channels)
     if images.ndim != 4 or tuple(images.shape[1:]) != expected:
-        raise ValueError(
-            f"{cfg.name} takes images of shape (batch, {', '.join(map(str, expected))}), got {tuple(images.shape)}; "
-            f"images are NHWC"
+        raise ModelError(
+            f"{cfg.name} takes images of shape (batch, {', '.join(map(str, expected))}), got {tuple(images.shape)}.",
+            "pass images as NHWC in that size.",
+            "bad_shape",
         )
 
 
-def activation_of(ks: KernelSet, gelu: str | None) -> Unary:
-    name = ks.gelu if gelu is None else gelu
-    if name not in ACTIVATIONS:
-        raise ValueError(f"unknown gelu {name!r}; known are {', '.join(ACTIVATIONS)}")
-    return ks.activations.get(name, ACTIVATIONS[name])
-
-
-def norm(ks: KernelSet, params: Params, x: Array) -> Array:
-    return ks.layer_norm(x, params["scale"], params["bias"], EPS)
+def norm(kernels: KernelSet, params: Params, x: Array) -> Array:
+    """LayerNorm of x (..., C) with the scale and bias (C,) of `params`."""
+    return kernels.layer_norm(x, params["scale"], params["bias"], EPS)
 
 
 def embed(cfg: ViTConfig, params: Params, images: Array) -> Float[Array, "b n c"]:
@@ -211,38 +141,32 @@ def _max_pool(x: Array, size: int, stride: int, padding: int) -> Array:
 
 
 def _block(
-    cfg: ViTConfig,
-    params: Params,
-    x: Array,
-    index: int,
-    mode: LayerMode,
-    plan: AttentionPlan | None,
-    ks: KernelSet,
-    activation: Callable[[Array], Array],
-    noise: _Noise,
+    model: Model, params: Params, x: Array, index: int, kernels: KernelSet, activation: Unary, noise: _Noise
 ) -> Array:
     """x = x + attn(pre_norm x); x = norm1(x); x = x + mlp(x)."""
+    cfg = model.config
     depth_rate = cfg.stochastic_depth * index / max(cfg.layers - 1, 1)
     attended = attention_layer(
         cfg,
         params["attention"],
-        norm(ks, params["pre_norm"], x),
-        mode,
-        ks,
+        norm(kernels, params["pre_norm"], x),
+        model.modes[index],
+        kernels,
         noise.drop(cfg.attention_dropout, 0),
     )
     x = x + noise.drop(depth_rate, 1, per_sample=True)(noise.drop(cfg.dropout, 2)(attended))
-    x = norm(ks, params["norm1"], x)
+    x = norm(kernels, params["norm1"], x)
+    plan = model.plan
     choice = None if plan is None or plan.gelu is None else plan.gelu[index]
     # The original's search always has the added ReLU; only a plan can say otherwise.
     post_relu = plan is None or plan.post_relu
-    y = mlp_layer(params, x, activation, ks, choice, post_relu, noise.drop(cfg.dropout, 3))
+    y = mlp_layer(params, x, activation, kernels, choice, post_relu, noise.drop(cfg.dropout, 3))
     return x + noise.drop(depth_rate, 4, per_sample=True)(noise.drop(cfg.dropout, 5)(y))
 
 
-def _pooled(cfg: ViTConfig, params: Params, tokens: Array, ks: KernelSet) -> Float[Array, "b c"]:
+def _pooled(cfg: ViTConfig, params: Params, tokens: Array, kernels: KernelSet) -> Float[Array, "b c"]:
     if cfg.pool == "class":
         return lax.slice_in_dim(tokens, 0, 1, axis=1).reshape(tokens.shape[0], cfg.dim)
     # Attention pooling of the CCT: softmax over tokens of one linear score, then the weighted mean.
-    weights = ks.softmax(jnp.swapaxes(tokens @ params["pool"]["kernel"] + params["pool"]["bias"], 1, 2))
+    weights = kernels.softmax(jnp.swapaxes(tokens @ params["pool"]["kernel"] + params["pool"]["bias"], 1, 2))
     return jnp.matmul(weights, tokens).reshape(tokens.shape[0], cfg.dim)

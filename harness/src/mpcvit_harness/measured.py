@@ -87,5 +87,5 @@ def trained(root: Path, results: Path) -> Iterator[Trained]:
         committed = path.relative_to(results).parts[0] != LOCAL
         if not committed or not isinstance(record, TrainingRecord) or record.status != "ok":
             continue
-        if record.code.get("dirty") is False:
+        if record.code.dirty is False:
             yield Trained(record, path.relative_to(root))

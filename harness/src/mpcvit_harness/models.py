@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mpc_search import Model, fashion_mnist, load_checkpoint, predict
+from mpc_search import fashion_mnist, load_checkpoint, plaintext_logits
 from mpcvit_harness.cells import Cell, ModelSpec, ProgramSpec
 from spu_bench import Program, SpuBenchError, load_program
-from vit_models import AttentionPlan, Calibration, calibrate, export_program, get_config, get_kernels, init
+from vit_models import AttentionPlan, Calibration, Model, export_program, get_config, get_kernels, init
 from vit_models.program import Program as MadeProgram
+from vit_models.types import Params
 
 CALIBRATION_IMAGES = 128
 
@@ -56,7 +57,7 @@ def prepare(cell: Cell, directory: Path, checkpoints: Path, sweeps: Path | None 
     images = fashion_mnist("test").images[: cell.images]
     inputs = directory / "images.npz"
     np.savez(inputs, images=images)
-    return Prepared(program, training, inputs, predict(model, params, images))
+    return Prepared(program, training, inputs, plaintext_logits(model, params, images))
 
 
 def _made(spec: ProgramSpec) -> MadeProgram:
@@ -78,10 +79,11 @@ def _made(spec: ProgramSpec) -> MadeProgram:
     return made
 
 
-def _model(spec: ModelSpec, trained: dict[str, Path | None]) -> tuple[Model, dict[str, Any], dict[str, Any] | None]:
+def _model(spec: ModelSpec, trained: dict[str, Path | None]) -> tuple[Model, Params, dict[str, Any] | None]:
     kind, _, which = spec.weights.partition(":")
     if (folder := trained.get(kind)) is not None:
-        return load_checkpoint(folder / which)
+        model, params, origin = load_checkpoint(folder / which)
+        return model, params, origin.model_dump(mode="json", exclude_none=True)
     if kind != "random":
         raise ValueError(f"weights are random:SEED, checkpoint:NAME or sweep:SWEEP/RUN, not {spec.weights!r}")
     config = get_config(spec.config, num_classes=spec.num_classes, **spec.overrides)
@@ -89,7 +91,7 @@ def _model(spec: ModelSpec, trained: dict[str, Path | None]) -> tuple[Model, dic
     return Model(config, spec.attention, _plan(spec), gelu), init(config, int(which), attention=spec.attention), None
 
 
-def _calibration(model: Model, params: dict[str, Any], spec: ModelSpec) -> Calibration | None:
+def _calibration(model: Model, params: Params, spec: ModelSpec) -> Calibration | None:
     """What the tuned kernels have to know of the model: from training images, or noise where weights are random."""
     if get_kernels(spec.kernels).tailor is None:
         return None
@@ -99,7 +101,7 @@ def _calibration(model: Model, params: dict[str, Any], spec: ModelSpec) -> Calib
         images = fashion_mnist("train").images[:CALIBRATION_IMAGES]
     else:
         images = np.random.default_rng(1).normal(size=shape).astype(np.float32)
-    return calibrate(config, params, images, plan=model.plan, attention=model.attention, gelu=model.gelu)
+    return model.calibrate(params, images)
 
 
 def _plan(spec: ModelSpec) -> AttentionPlan | None:

@@ -101,7 +101,7 @@ def test_another_program(small: Path, long: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("whole", [True, False], ids=["the party", "its runtime's process"])
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_peer_that_dies_half_way(long: Path, tmp_path: Path, victim: int, whole: bool) -> None:
-    """The other party is deep in SPU, and ends in time all the same."""
+    """The other party is deep in SPU, and still ends in time."""
     link = write_link(tmp_path / "link.toml", [free_port(), free_port()])
     parties = [start_party(rank, long, link, tmp_path / f"home-{rank}") for rank in (0, 1)]
     inner = computing(parties[victim])

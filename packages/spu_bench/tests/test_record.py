@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from spu_bench import Network, Options, RunRecord
 from spu_bench.errors import REASONS
-from spu_bench.network.probe import LinkProbe
+from spu_bench.network.probe import NetworkProbe
 from spu_bench.record import (
     Accuracy,
     Failure,
@@ -78,7 +78,7 @@ parties = st.builds(
     failure=st.none() | failures,
 )
 probes = st.builds(
-    LinkProbe,
+    NetworkProbe,
     server=st.just(0),
     client=st.just(1),
     rtt_ms=seconds,

@@ -155,7 +155,8 @@ class Machine:
     @property
     def commits(self) -> Table:
         """A row a commit of which there are records."""
-        codes = [shown.record.code for shown in self.cells] + [trained.record.code for trained in self.trainings]
+        codes = [shown.record.code for shown in self.cells]
+        codes += [trained.record.code.model_dump() for trained in self.trainings]
         counts = Counter((code.get("commit") or "", bool(code.get("dirty"))) for code in codes)
         rows = [
             (Field(commit), Field("with changes" if dirty else "as committed"), number(count, 0))
@@ -174,7 +175,7 @@ def machines(shown: Iterable[Shown], trainings: Iterable[Trained]) -> list[Machi
     for trained in trainings:
         machine = found.setdefault(trained.file.parts[0], Machine(trained.file.parts[0]))
         machine.trainings.append(trained)
-        _note(machine, [*_flat(trained.record.machine), *_flat(trained.record.versions, "version of ")])
+        _note(machine, [*_flat(trained.record.machine.model_dump()), *_flat(trained.record.versions, "version of ")])
     return [found[name] for name in sorted(found)]
 
 

@@ -32,14 +32,17 @@ class Trained(measured.Trained):
     @property
     def counts(self) -> bool:
         """Whether it says something: a good run of committed code, not this machine's own."""
-        good = self.record.status == "ok" and self.record.code.get("dirty") is False
+        good = self.record.status == "ok" and self.record.code.dirty is False
         return good and self.file.parts[0] != LOCAL
 
 
 def seconds_of(trained: Trained, records: Iterable[Measured]) -> list[Measured]:
     """The records of private inferences of the same architecture and plan: weights change no latency."""
-    record = trained.record
-    wanted = _architecture(record.model, record.model["attention"], record.model["gelu"], record.plan)
+    model = trained.record.model
+    if model is None:
+        return []
+    plan = None if model.plan is None else model.plan.to_dict()
+    wanted = _architecture(model.config.to_dict(), model.attention, model.gelu, plan)
     found = []
     for m in records:
         made_by = m.record.program.made_by if m.record.program else {}
@@ -50,6 +53,6 @@ def seconds_of(trained: Trained, records: Iterable[Measured]) -> list[Measured]:
     return found
 
 
-def _architecture(config: dict[str, Any], attention: str, gelu: str, plan: dict[str, Any] | None) -> str:
+def _architecture(config: dict[str, Any], attention: str, gelu: str | None, plan: dict[str, Any] | None) -> str:
     shape = {name: config.get(name) for name in _SHAPE}
     return canonical_sha256([shape, attention, gelu, plan])

@@ -10,10 +10,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from spu_bench.cost import Prediction, predict
+    from spu_bench.cost.predict import predict
     from spu_bench.errors import SpuBenchError
     from spu_bench.network import Network
     from spu_bench.options import Options
+    from spu_bench.predicted_latency import Prediction
     from spu_bench.program import Program, load_program
     from spu_bench.protocols import PRESETS, PROTOCOLS
     from spu_bench.record import OperationStats, RunRecord, Traffic
@@ -25,14 +26,14 @@ _HOMES = {
     "Network": "network",
     "OperationStats": "record",
     "Options": "options",
-    "Prediction": "cost",
+    "Prediction": "predicted_latency",
     "Program": "program",
     "RunFailed": "runner",
     "RunRecord": "record",
     "SpuBenchError": "errors",
     "Traffic": "record",
     "load_program": "program",
-    "predict": "cost",
+    "predict": "cost.predict",
     "run": "runner",
 }
 

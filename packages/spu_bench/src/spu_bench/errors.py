@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal, Optional
 
 Reason = Literal["bad_input", "environment", "peer", "walltime", "memory", "link", "failed"]
@@ -52,3 +53,14 @@ def killed(who: str, number: int, last_words: Optional[str] = None) -> SpuBenchE
         "read the party's log (--keep-logs DIRECTORY).",
         "failed",
     )
+
+
+def last_line(text: str, default: str) -> str:
+    """The last line of a program's output, which usually says why it failed; `default` where there is none."""
+    lines = text.strip().splitlines()
+    return lines[-1].strip() if lines else default
+
+
+def last_line_of_log(log: Path, default: str) -> str:
+    """The last line of the file `log`; `default` where it is missing or empty."""
+    return last_line(log.read_text(errors="replace"), default) if log.is_file() else default

@@ -66,7 +66,7 @@ THIRD_PARTY_DEALS = Dealer("TrustedThirdParty", "semi-honest; a third party deal
 NOBODY_DEALS = Dealer("MultiParty", "semi-honest; no dealer")
 
 _COLOCATED = {"experimental_enable_colocated_optimization": True}
-EXACT = Preset("exact", "SPU's defaults with 18 fraction bits: every truncation is right but for its last bit")
+EXACT = Preset("exact", "SPU's defaults with 18 fraction bits: every truncation is right except for its last bit")
 LOCAL_TRUNCATION = Preset(
     "local-truncation",
     "each party truncates its own share: no round, and now and then, silently, a value wrong by 2^28",

@@ -13,9 +13,9 @@ import numpy as np
 from spu_bench import executors, protocols, provenance, runtimes
 from spu_bench.count_traffic import count_traffic, counts_itself
 from spu_bench.errors import SpuBenchError
-from spu_bench.executors import owner
 from spu_bench.executors.base import Executor
 from spu_bench.executors.hosts import HostsExecutor
+from spu_bench.executors.scratch import scratch_directory
 from spu_bench.network import Network
 from spu_bench.network.probe import judge, probe
 from spu_bench.options import Options
@@ -120,7 +120,7 @@ def _measure(
     """Fill `record` step by step, so that a failure leaves what was seen until then; returns the client's outputs."""
     request = record.request
     with contextlib.ExitStack() as stack:
-        scratch = stack.enter_context(owner.scratch(owner.new_name()))
+        scratch = stack.enter_context(scratch_directory())
         directories = make_directories(scratch, request.protocol, program, inputs)
         if request.network.is_shaped:
             stack.enter_context(executors.measurement_lock())  # two latencies measured at once are none

@@ -62,7 +62,7 @@ class Runtime:
 
     @property
     def install_command(self) -> str:
-        """The command that makes the environment, anew if it is there."""
+        """The command that makes the environment, or replaces it."""
         return f"spu-bench runtime install {self.version}"
 
 

@@ -176,7 +176,7 @@ def test_a_party_reads_its_own_arrays_alone(small: Path, tmp_path: Path) -> None
     ],
 )
 def test_a_runtimes_error_is_one_line(small: Path, call: str, complaint: str, reason: str) -> None:
-    """Its reason stands in it: neither SPU's "what:" nor the place in its source, nor the stack trace."""
+    """It holds the reason: neither SPU's "what:" nor the place in its source, nor the stack trace."""
     session = Session(small)
     for backend in session.backends:
         backend.failing[call] = RuntimeError(

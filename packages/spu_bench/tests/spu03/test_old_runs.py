@@ -1,4 +1,4 @@
-"""Whole runs on SPU 0.3.1b0: plaintext's logits, each party's own secrets, counts that are known beforehand."""
+"""Whole runs on SPU 0.3.1b0: plaintext's logits, each party's own secrets, counts that are known in advance."""
 
 from __future__ import annotations
 

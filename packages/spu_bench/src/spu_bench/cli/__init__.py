@@ -1,4 +1,4 @@
-"""The command line: spu-bench run | party | network | runtime | predict | calibrate."""
+"""The command line: spu-bench run | party | network | predict | profile-machine | runtime."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import sys
 
 import typer
 
-from spu_bench import network_cli
-from spu_bench.cli import party, run, runtime
-from spu_bench.cost.cli import calibrate_command, predict_command
+from spu_bench.cli import network, party, run, runtime
+from spu_bench.cli.cost import predict_command, profile_machine_command
 from spu_bench.errors import DEBUG, SpuBenchError
 from spu_bench.party.reasons import reason_of
 
@@ -20,10 +19,10 @@ app = typer.Typer(
 )
 app.command("run")(run.run_command)
 app.command("party")(party.party_command)
-app.add_typer(network_cli.app, name="network")
+app.add_typer(network.app, name="network")
 app.add_typer(runtime.app, name="runtime")
 app.command("predict")(predict_command)
-app.command("calibrate")(calibrate_command)
+app.command("profile-machine")(profile_machine_command)
 
 
 def main() -> None:

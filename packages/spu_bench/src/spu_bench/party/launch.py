@@ -23,7 +23,7 @@ import psutil
 
 from spu_bench import runtimes
 from spu_bench.errors import DEBUG, SpuBenchError, killed
-from spu_bench.executors import owner
+from spu_bench.executors.scratch import scratch_directory
 from spu_bench.party import OWNERS, ROLES
 from spu_bench.party.process import watch_opened_files
 from spu_bench.party.reasons import SEE_LOG, last_words, unknown_operation
@@ -67,7 +67,7 @@ def run_party(
     runtime = runtimes.get(session.runtime)
     report: dict[str, Any] = {}
     opened = watch_opened_files()
-    with owner.scratch(owner.new_name()) as scratch:
+    with scratch_directory() as scratch:
         try:
             _check_cores(runtime)
             _check_inputs(rank, program, files.source)
@@ -148,7 +148,7 @@ def _device(address: str) -> str | None:
         address = socket.gethostbyname(address)
     for name, addresses in psutil.net_if_addrs().items():
         if any(each.address == address for each in addresses):
-            return name
+            return str(name)
     return None
 
 

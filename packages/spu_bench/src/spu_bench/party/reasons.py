@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Optional
 
+from spu_bench.errors import last_line
+
 SEE_LOG = (
     "read the party's log: `spu-bench run --keep-logs DIRECTORY` keeps it, and `spu-bench party` prints it when "
     "SPU_BENCH_DEBUG=1 is set."
@@ -24,7 +26,7 @@ def reason_of(error: BaseException) -> str:
 
 
 def unknown_operation(log: str) -> Optional[str]:
-    """What SPU's compiler says of an operation that it does not know: it stands in its log alone."""
+    """What SPU's compiler says of an operation that it does not know: it is in its log alone."""
     found = _UNKNOWN.search(log)
     return found[0] if found else None
 
@@ -32,8 +34,7 @@ def unknown_operation(log: str) -> Optional[str]:
 def last_words(log: str) -> str:
     """Why a process ended that left no report: the C++ error that ended it, else the last line of its log."""
     terminated = _TERMINATED.findall(log)
-    lines = [line.strip() for line in log.splitlines() if line.strip()]
-    return _bare(terminated[-1] if terminated else "") or (lines[-1] if lines else "its log is empty")
+    return _bare(terminated[-1] if terminated else "") or last_line(log, "its log is empty")
 
 
 def _bare(text: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from relayed import receive, relayed
 
 from spu_bench import wire
 from spu_bench.counting_relay import CountingRelay, read_push
@@ -30,21 +31,13 @@ def frame(request: bytes, meta: bytes = b"meta") -> bytes:
 def line(tmp_path: Path) -> Iterator[tuple[socket.socket, socket.socket, list[Path]]]:
     """A connection from the client to the server through a relay, and the parties' counters."""
     counters = [tmp_path / "server", tmp_path / "client"]
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        relay = CountingRelay([server.getsockname()[1], 1], counters)
-        caller = socket.create_connection(("127.0.0.1", relay.seen_at[SERVER]), timeout=10)
-        called, _ = server.accept()
-        called.settimeout(10)
-        with caller, called:
-            yield caller, called, counters
-        relay.close()
 
+    def make(port: int) -> tuple[CountingRelay, int]:
+        relay = CountingRelay([port, 1], counters)
+        return relay, relay.seen_at[SERVER]
 
-def receive(end: socket.socket, size: int) -> bytes:
-    data = b""
-    while len(data) < size:
-        data += end.recv(size - len(data))
-    return data
+    with relayed(make) as (_, caller, called):
+        yield caller, called, counters
 
 
 def counts(counters: list[Path]) -> list[tuple[int, ...]]:

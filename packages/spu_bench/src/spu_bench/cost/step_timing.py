@@ -20,6 +20,7 @@ from spu_bench.cost.machine_costs import TOP_UP, StepCost, StepTable, sizes
 from spu_bench.cost.party_pair import PairRun, PartyPair, party_pair
 from spu_bench.cost.steps import Compiled, Step
 from spu_bench.options import Options, runtime_config
+from spu_bench.party import OWNERS
 from spu_bench.party.spu095 import VISIBILITY
 from spu_bench.program import Program
 from spu_bench.protocols import PROTOCOLS
@@ -40,8 +41,8 @@ def random_shares(program: Program, protocol: str, options: Options) -> Shares:
     shares = {}
     for argument in program.manifest.arguments:
         array = rng.normal(scale=0.1, size=argument.shape).astype(argument.dtype)
-        owner = {"server": 0, "client": 1, "public": -1}[argument.holder]
-        shares[argument.name] = io.make_shares(array, VISIBILITY[argument.holder], owner)
+        owner = OWNERS[argument.holder]
+        shares[argument.name] = io.make_shares(array, VISIBILITY[argument.holder], -1 if owner is None else owner)
     return shares
 
 

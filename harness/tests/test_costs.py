@@ -11,7 +11,7 @@ from mpcvit_harness.cells import Cell, ModelSpec
 from mpcvit_harness.costs import cost_table
 from mpcvit_harness.models import prepare
 from spu_bench import predict
-from spu_bench.cost.table import load
+from spu_bench.cost import MachineCosts
 
 TINY = ModelSpec(
     config="vit_4_4_28",
@@ -24,14 +24,14 @@ TINY = ModelSpec(
 
 def test_a_plan_costs_what_its_layers_cost(tmp_path: Path) -> None:
     """A plan that no Program of the table has: its seconds are the rest and its layers', without measuring again."""
-    calibration = tmp_path / "calibration.json"
-    cost_table(TINY, network="loopback", calibration=calibration)
-    _price_by_turns(calibration)
-    table = cost_table(TINY, network="loopback", calibration=calibration)
+    machine_costs = tmp_path / "machine-costs.json"
+    cost_table(TINY, network="loopback", machine_costs=machine_costs)
+    _price_by_turns(machine_costs)
+    table = cost_table(TINY, network="loopback", machine_costs=machine_costs)
     assert [len(layer) for layer in table["layers"]] == [3, 3] and min(min(table["layers"])) >= 0
     model = TINY.model_copy(update={"heads": ((1, 0), (0, 0))})
     program = prepare(Cell(experiment="costs", name="mixed", model=model), tmp_path, tmp_path).program
-    found = predict(program, calibration=calibration, measure_new=False)
+    found = predict(program, machine_costs=machine_costs, measure_new=False)
     first, second = table["layers"]
     assert second[0] < first[1] and found.seconds > table["rest"]
     assert found.seconds == pytest.approx(table["rest"] + first[1] + second[0])
@@ -55,8 +55,8 @@ def test_the_architecture_can_be_changed(
 
 def _price_by_turns(path: Path) -> None:
     """Replace measured seconds by a millisecond a turn, so that no clock decides."""
-    calibration = load(path)
-    for costs in calibration.tables.values():
+    machine_costs = MachineCosts.load(path)
+    for costs in machine_costs.tables.values():
         for cost in costs.steps.values():
             cost.seconds = 0.001 * cost.turns
-    calibration.save(path)
+    machine_costs.save(path)

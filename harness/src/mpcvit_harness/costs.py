@@ -18,13 +18,13 @@ def cost_table(
     network: str | Network = "wan",
     *,
     options: Options | None = None,
-    calibration: Path | None = None,
+    machine_costs: Path | None = None,
 ) -> dict[str, Any]:
     """Predicted seconds as JSON values: `layers[l][k]` with k heads of layer l on, and `rest` for all else.
 
     `model` is a mix; its own plan does not matter. A plan's seconds are the rest and its layers' added up, since SPU
     works through a Program step by step. The Programs with 0, 1, ..., all heads on in every layer are exported and
-    predicted, of which none is run but for kinds of steps that the calibration does not know. Layers are equal, and
+    predicted, of which none is run but for kinds of steps that the machine costs do not have. Layers are equal, and
     what all plans have in common is in `rest`. Raises ValueError where the model is no mix, SpuBenchError as `predict`.
     """
     config = get_config(model.config, num_classes=model.num_classes, **model.overrides)
@@ -36,7 +36,7 @@ def cost_table(
         with tempfile.TemporaryDirectory(prefix="mpcvit-costs-") as scratch:
             cell = Cell(experiment="costs", name=f"{on}-on", model=spec)
             program = prepare(cell, Path(scratch), Path("unused")).program
-            found = predict(program, protocol, asked, options=options, calibration=calibration)
+            found = predict(program, protocol, asked, options=options, machine_costs=machine_costs)
         seconds.append(found.seconds)
     rest = min(seconds)
     layer = [(each - rest) / config.layers for each in seconds]

@@ -11,7 +11,7 @@ from mpc_search import SearchError
 from mpc_search.record import SUFFIX, TrainingRecord
 from mpcvit_harness.cells import Cell
 from spu_bench import RunRecord
-from spu_bench.executors.source import source_hash
+from spu_bench.source_files import source_hash
 
 OF_TRAINING = (SUFFIX, ".speed.json")
 """How the names of mpc_search's records in the same folders end: they are of another kind."""

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from spu_bench import Network, Options, RunRecord
-from spu_bench.network.probe import LinkProbe
-from spu_bench.profile import OperationStats, Traffic
+from spu_bench.network.probe import NetworkProbe
+from spu_bench.party.spu_profile import OperationStats, Traffic
 from spu_bench.record import (
     Accuracy,
     Failure,
@@ -76,7 +76,7 @@ parties = st.builds(
     failure=st.none() | failures,
 )
 probes = st.builds(
-    LinkProbe,
+    NetworkProbe,
     server=st.just(0),
     client=st.just(1),
     rtt_ms=seconds,

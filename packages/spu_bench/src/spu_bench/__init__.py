@@ -6,10 +6,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from spu_bench.cost import Prediction, predict
+    from spu_bench.cost.predict import predict
     from spu_bench.errors import SpuBenchError
     from spu_bench.network import Network
     from spu_bench.options import Options
+    from spu_bench.predicted_latency import Prediction
     from spu_bench.program import Program, load_program
     from spu_bench.record import RunRecord
     from spu_bench.runner import RunFailed, run
@@ -17,13 +18,13 @@ if TYPE_CHECKING:
 _HOMES = {
     "Network": "network",
     "Options": "options",
-    "Prediction": "cost",
+    "Prediction": "predicted_latency",
     "Program": "program",
     "RunFailed": "runner",
     "RunRecord": "record",
     "SpuBenchError": "errors",
     "load_program": "program",
-    "predict": "cost",
+    "predict": "cost.predict",
     "run": "runner",
 }
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 
-from spu_bench.executors.source import source_hash
+from spu_bench.source_files import source_hash
 
 
 def machine() -> dict[str, Any]:

@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from spu_bench.migrations import migrate
 from spu_bench.network import Network
-from spu_bench.network.probe import LinkProbe
+from spu_bench.network.probe import NetworkProbe
 from spu_bench.options import Options
-from spu_bench.profile import OperationStats, Traffic
+from spu_bench.party.spu_profile import OperationStats, Traffic
 from spu_bench.samples import SampleStatistics
 from spu_bench.watch import MachineWatch
 
@@ -137,8 +137,8 @@ class RunRecord(_Strict):
     samples_s: list[float] = Field(default_factory=list)
     statistics: SampleStatistics | None = None
     parties: list[PartyOutcome] = Field(default_factory=list)
-    link_before: list[LinkProbe] = Field(default_factory=list)
-    link_after: list[LinkProbe] = Field(default_factory=list)
+    link_before: list[NetworkProbe] = Field(default_factory=list)
+    link_after: list[NetworkProbe] = Field(default_factory=list)
     executor: dict[str, Any] = Field(default_factory=dict)
     accuracy: Accuracy | None = None
     logits: list[list[float]] | None = None

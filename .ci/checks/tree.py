@@ -18,6 +18,8 @@ ROLES = {
     "errors": "the package's error class",
     "provenance": "where a record was made: commit, machine, versions",
     "record": "the schema of the package's records",
+    "migrations": "older records brought to the present schema",
+    "strict": "the base of the package's pydantic models",
     "cli": "the package's command line",
     "program": "the Program: written by vit_models, read by spu_bench",
 }

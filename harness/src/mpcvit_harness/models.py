@@ -14,9 +14,8 @@ import numpy.typing as npt
 from mpc_search import fashion_mnist, load_checkpoint, plaintext_logits
 from mpcvit_harness.cells import Cell, ModelSpec, ProgramSpec
 from spu_bench import Program, SpuBenchError, load_program
-from vit_models import AttentionPlan, Calibration, Model, export_program, get_config, get_kernels, init
+from vit_models import AttentionPlan, Calibration, Model, Params, export_program, get_config, get_kernels, init
 from vit_models.program import Program as MadeProgram
-from vit_models.types import Params
 
 CALIBRATION_IMAGES = 128
 

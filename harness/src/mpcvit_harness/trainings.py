@@ -19,8 +19,7 @@ from mpc_search.sweep_runner import SweepPaths, run_one, run_sweep
 from mpcvit_harness.cells import TrainingCell
 from mpcvit_harness.measure import Settings
 from spu_bench.executors import measurement_lock
-from vit_models import Model
-from vit_models.types import Params
+from vit_models import Model, Params
 
 
 def trainings(

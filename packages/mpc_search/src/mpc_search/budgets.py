@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from mpc_search.cost_table import CostTable
 from mpc_search.errors import SearchError
-from vit_models import AttentionPlan, ModelError, top_k
-from vit_models.types import Params
+from vit_models import AttentionPlan, ModelError, Params, top_k
 
 Values = npt.NDArray[np.float64]
 """Searched alphas or betas, (layers, units)."""
 
 Rule = Literal["global", "per_layer", "random"]
-RULES: tuple[Rule, ...] = get_args(Rule)
+"""How units are ranked for a share; see `plan_by_share`."""
 
 Level = Literal["layer", "head", "row"]
 """The unit that has an alpha of its own."""

@@ -9,8 +9,7 @@ import jax
 import numpy as np
 import numpy.typing as npt
 
-from vit_models import Model
-from vit_models.types import Params
+from vit_models import Model, Params
 
 
 def plaintext_logits(

@@ -13,11 +13,14 @@ from mpc_search.errors import SearchError
 from mpc_search.strict import Settings, StrictModel, first_problem
 
 Stage = Literal["teacher", "search", "retrain"]
+"""The stages of training."""
 STAGES: tuple[Stage, ...] = get_args(Stage)
+"""All stages."""
 
 Scale = Literal["paper", "reduced", "smoke"]
 """The paper's own settings; hours on a small machine; minutes."""
 SCALES: tuple[Scale, ...] = get_args(Scale)
+"""All scales."""
 
 
 class DataConfig(StrictModel):

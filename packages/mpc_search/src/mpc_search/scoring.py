@@ -13,8 +13,7 @@ from mpc_search.data import ImageSet
 from mpc_search.errors import SearchError
 from mpc_search.plaintext import accuracy, plaintext_logits
 from mpc_search.record import ClassReport, PrivateScore, Score
-from vit_models import Model, ModelError
-from vit_models.types import Params
+from vit_models import Model, ModelError, Params
 
 _CHUNK = 2000
 """Images that are normalised at once."""

@@ -21,6 +21,7 @@ from .params import count_params, flatten, load_params, save_params, unflatten
 from .plan import AttentionPlan, Choice, top_k
 from .program import Argument, Program
 from .torch_state import from_torch_state, to_torch_state
+from .types import Params
 from .variants import VARIANTS, Variant
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "Model",
     "ModelError",
     "Outputs",
+    "Params",
     "Program",
     "Range",
     "Tailored",

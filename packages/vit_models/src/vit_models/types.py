@@ -29,7 +29,7 @@ Array = jax.Array
 AnyArray = jax.Array | NpArray
 # A seed of NumPy's generator, or a JAX key.
 Seed = int | NpInteger | AnyArray
-# Nested mapping with arrays at the leaves: {"blocks": {"0": {"norm1": {"scale": ...}}}}.
 Params = Mapping[str, Any]
+"""Parameters: a nested mapping with arrays at the leaves, {"blocks": {"0": {"norm1": {"scale": ...}}}}."""
 ParamDict = dict[str, Any]
 Unary = Callable[[Array], Array]

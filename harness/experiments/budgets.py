@@ -43,6 +43,7 @@ CELLS: list[AnyCell] = [
             experiment="budgets",
             name=f"{heads}-{run}",
             model=trained(run, kernels),
+            labels={"run": run, "kernels": kernels, "form": heads},
             network="wan",
             repeats=3,
             scale="reduced",

@@ -21,11 +21,27 @@ CIFAR = ModelSpec(config="vit_7_4_32", attention="softmax", gelu="tanh")
 
 TOY = CIFAR.model_copy(update={"overrides": {"layers": 1, "dim": 16, "patch": 16}})
 
+SOFTMAX = {"attention": "softmax"}
+
 CELLS = [
-    Cell(experiment="links", name="toy-softmax", model=TOY, network="loopback", repeats=2, timeout_s=300),
-    Cell(experiment="links", name="cifar-softmax", model=CIFAR, network="wan", repeats=3, scale="reduced"),
-    Cell(experiment="links", name="cifar-softmax", model=CIFAR, network="lan", repeats=5, scale="reduced"),
-    Cell(experiment="links", name="cifar-softmax", model=CIFAR, network="loopback", repeats=5, scale="reduced"),
+    Cell(
+        experiment="links", labels=SOFTMAX, name="toy-softmax", model=TOY, network="loopback", repeats=2, timeout_s=300
+    ),
+    Cell(
+        experiment="links", labels=SOFTMAX, name="cifar-softmax", model=CIFAR, network="wan", repeats=3, scale="reduced"
+    ),
+    Cell(
+        experiment="links", labels=SOFTMAX, name="cifar-softmax", model=CIFAR, network="lan", repeats=5, scale="reduced"
+    ),
+    Cell(
+        experiment="links",
+        labels=SOFTMAX,
+        name="cifar-softmax",
+        model=CIFAR,
+        network="loopback",
+        repeats=5,
+        scale="reduced",
+    ),
 ]
 
 

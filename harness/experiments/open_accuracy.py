@@ -21,6 +21,7 @@ CELLS = [
         name="trained",
         model=TRAINED.model_copy(update={"open_weights_once": True}),
         images=200,
+        labels={"attention": "mix", "kernels": "tuned", "run": "vit_4_4_28"},
         scale="paper",
     ),
     smoke("open_accuracy", "random", cifar("mix")),

@@ -28,6 +28,7 @@ CELLS = [
             network="wan",
             repeats=repeats,
             scale="paper",
+            labels={"attention": attention, "images": f"batch_{batch}"},
         )
         for attention in ("softmax", "scale")
         for batch, repeats in REPEATS.items()
@@ -41,6 +42,7 @@ CELLS = [
             repeats=STREAM,
             warmup=0,
             scale="paper",
+            labels={"attention": attention, "images": "stream"},
         )
         for attention in ("softmax", "scale")
     ),

@@ -30,6 +30,7 @@ CELLS = [
             repeats=REPEATS[network] if kernels == "tuned_he" else 1,
             timeout_s=7200,
             scale="paper",
+            labels={"attention": attention, "kernels": kernels, "options": "cheetah-lsb"},
         )
         for kernels in ("plain", "tuned", "tuned_he")
         for attention in ("softmax", "scale")

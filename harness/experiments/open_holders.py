@@ -36,6 +36,7 @@ CELLS = [
             network=network,
             repeats=3,
             scale="paper",
+            labels={"attention": attention, "held": holding},
             **run,
         )
         for holding, (export, run) in HOLDINGS.items()

@@ -27,6 +27,7 @@ CELLS = [
             options=PRESETS[mode].options,
             repeats=6,
             scale="paper",
+            labels={"attention": attention, "options": mode},
         )
         for mode in MODES
         for attention in ROUNDS
@@ -37,4 +38,4 @@ CELLS = [
 
 def test_rounds_and_logits(cell: Cell, record: RunRecord) -> None:
     assert record.accuracy is not None and record.accuracy.max_abs_error < 0.02
-    assert record.rounds <= ROUNDS.get(cell.name.rpartition("-")[2], 0)
+    assert record.rounds <= ROUNDS[cell.labels["attention"]]

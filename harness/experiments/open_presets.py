@@ -27,6 +27,7 @@ CELLS = [
             options=preset.options,
             repeats=3,
             scale="paper",
+            labels={"attention": "softmax", "kernels": KERNELS[protocol], "options": name},
         )
         for name, preset in PRESETS.items()
         for protocol in preset.protocols

@@ -26,6 +26,7 @@ CELLS = [
             repeats=2,
             timeout_s=7200,
             scale="paper",
+            labels={"attention": attention, "dataset": TINY.name},
         )
         for attention in ("softmax", "scale")
     ),

@@ -30,6 +30,7 @@ CELLS = [
             repeats=5,
             timeout_s=10_800,
             scale="paper",
+            labels={"attention": "mix", "kernels": kernels, "options": mode, "run": "vit_4_4_28"},
         )
         for kernels in ("tuned", "plain")
         for mode in MODES

@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Any
 
 from mpcvit_harness.cells import Cell
-from mpcvit_harness.paper import CIFAR10, TOY, cells, smoke
+from mpcvit_harness.paper import CIFAR10, TOY, cells, labelled, smoke
 from spu_bench import Network, Options, RunRecord
 
 WAN = Network.load("wan")
@@ -56,12 +56,17 @@ def _cells(attention: str, names: tuple[str, ...]) -> list[Cell]:
     for name in names:
         settings = dict(ASSUMPTIONS[name])
         model = CIFAR10.model(attention).model_copy(update=settings.pop("model", {}))
-        made += cells("paper_assumptions", {f"{attention}-{name}": model}, lambda name: 1, timeout_s=900, **settings)
+        one = {f"{attention}-{name}": labelled(model, assumption=name)}
+        made += cells("paper_assumptions", one, lambda name: 1, timeout_s=900, **settings)
     return made
 
 
 CELLS = [
-    *smoke("paper_assumptions", {"scale-chunk-32MiB": TOY.model("scale")}, **ASSUMPTIONS["chunk-32MiB"]),
+    *smoke(
+        "paper_assumptions",
+        {"scale-chunk-32MiB": labelled(TOY.model("scale"), assumption="chunk-32MiB")},
+        **ASSUMPTIONS["chunk-32MiB"],
+    ),
     *_cells("scale", tuple(ASSUMPTIONS)),
     *_cells("softmax", FOR_SOFTMAX),
 ]

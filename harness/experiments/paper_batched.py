@@ -12,30 +12,36 @@ Expected: 1 inference a cell, shorter than those of `paper_cifar10`; about 20 mi
 
 from __future__ import annotations
 
-from mpcvit_harness.cells import Cell, ModelSpec
-from mpcvit_harness.paper import BUDGETS, CIFAR10, TOY, cells, kept, main_rows, packed, smoke, spread
+from mpcvit_harness.cells import Cell
+from mpcvit_harness.paper import BUDGETS, CIFAR10, TOY, Models, cells, kept, labelled, main_rows, packed, smoke, spread
 from spu_bench import RunRecord
 
 LAYERS, HEADS = CIFAR10.grid
 
-MODELS: dict[str, ModelSpec] = {
+MODELS: Models = {
     **main_rows(CIFAR10),
     **{
-        f"heads_{heads}": CIFAR10.model("mix", heads=spread(LAYERS, HEADS, LAYERS * heads))
+        f"heads_{heads}": labelled(
+            CIFAR10.model("mix", heads=spread(LAYERS, HEADS, LAYERS * heads)), form=f"heads_{heads}"
+        )
         for heads in range(1, HEADS + 1)
     },
     **{
-        f"packed-mpcvit_{mu}": CIFAR10.model("mix", heads=packed(LAYERS, HEADS, kept(LAYERS, HEADS, mu)))
+        f"packed-mpcvit_{mu}": labelled(
+            CIFAR10.model("mix", heads=packed(LAYERS, HEADS, kept(LAYERS, HEADS, mu))), mu=str(mu), placement="packed"
+        )
         for mu in BUDGETS
     },
 }
 
 # `plain` with tanh GeLU is `paper` but for the loop over heads
 CELLS = [
-    *smoke("paper_batched", {"heads_2": TOY.mpcvit(0.5).model_copy(update={"kernels": "plain"})}),
+    *smoke(
+        "paper_batched", {"heads_2": labelled(TOY.mpcvit(0.5).model_copy(update={"kernels": "plain"}), form="heads_2")}
+    ),
     *cells(
         "paper_batched",
-        {name: model.model_copy(update={"kernels": "plain"}) for name, model in MODELS.items()},
+        {name: model.changed(kernels="plain") for name, model in MODELS.items()},
         repeats=lambda name: 1,
         timeout_s=1800,
     ),

@@ -15,21 +15,21 @@ from __future__ import annotations
 
 from mpcvit_harness.cells import Cell
 from mpcvit_harness.formulas import operation_name
-from mpcvit_harness.paper import CIFAR10, TOY, cells, smoke
+from mpcvit_harness.paper import CIFAR10, TOY, cells, labelled, smoke
 from spu_bench import RunRecord
 
 ONE_BLOCK = {"overrides": {"layers": 1}}
 
 BLOCKS = {
-    "softmax": CIFAR10.model("softmax", **ONE_BLOCK),
-    "relu_softmax": CIFAR10.model("relu_softmax", **ONE_BLOCK),
-    "scale": CIFAR10.model("scale", **ONE_BLOCK),
-    "no_gelu": CIFAR10.model("softmax", gelu="identity", **ONE_BLOCK),
-    "bare": CIFAR10.model("scale", gelu="identity", **ONE_BLOCK),
+    "softmax": labelled(CIFAR10.model("softmax", **ONE_BLOCK), part="nothing"),
+    "relu_softmax": labelled(CIFAR10.model("relu_softmax", **ONE_BLOCK), part="nothing"),
+    "scale": labelled(CIFAR10.model("scale", **ONE_BLOCK), part="nothing"),
+    "no_gelu": labelled(CIFAR10.model("softmax", gelu="identity", **ONE_BLOCK), part="gelu"),
+    "bare": labelled(CIFAR10.model("scale", gelu="identity", **ONE_BLOCK), part="gelu"),
 }
 
 CELLS = [
-    *smoke("paper_breakdown", {"softmax": TOY.model("softmax")}),
+    *smoke("paper_breakdown", {"softmax": labelled(TOY.model("softmax"), part="nothing")}),
     *cells("paper_breakdown", BLOCKS, timeout_s=900),
     *cells(
         "paper_breakdown",

@@ -18,8 +18,10 @@ from mpcvit_harness.cells import Cell
 from mpcvit_harness.paper import CIFAR10, TOY, baselines, cells, main_rows, main_thrice, readings, smoke
 from spu_bench import RunRecord
 
+TOYS = main_rows(TOY) | baselines(TOY)
+
 CELLS = [
-    *smoke("paper_cifar10", {"main-mpcvit_0.5": TOY.mpcvit(0.5), "baseline-thex": baselines(TOY)["baseline-thex"]}),
+    *smoke("paper_cifar10", {name: TOYS[name] for name in ("main-mpcvit_0.5", "baseline-thex")}),
     *cells("paper_cifar10", main_rows(CIFAR10) | baselines(CIFAR10) | readings(CIFAR10), main_thrice, timeout_s=1800),
 ]
 

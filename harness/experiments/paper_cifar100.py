@@ -18,7 +18,7 @@ from mpcvit_harness.paper import CIFAR100, TOY, baselines, cells, main_rows, mai
 from spu_bench import RunRecord
 
 CELLS = [
-    *smoke("paper_cifar100", {"main-relu_softmax": TOY.model("relu_softmax")}),
+    *smoke("paper_cifar100", {"main-relu_softmax": main_rows(TOY)["main-relu_softmax"]}),
     *cells("paper_cifar100", main_rows(CIFAR100) | baselines(CIFAR100), main_thrice, timeout_s=1800),
 ]
 

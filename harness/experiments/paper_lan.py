@@ -13,21 +13,27 @@ Expected: 3 inferences a cell, 10 to 25 s each on CIFAR, minutes on Tiny-ImageNe
 
 from __future__ import annotations
 
-from mpcvit_harness.cells import Cell, ModelSpec
-from mpcvit_harness.paper import BUDGETS, CIFAR10, CIFAR100, TINY, TOY, DataSet, cells, smoke
+from mpcvit_harness.cells import Cell
+from mpcvit_harness.paper import BUDGETS, CIFAR10, CIFAR100, TINY, TOY, DataSet, Labelled, cells, labelled, smoke
 from spu_bench import RunRecord
 
 
-def port(data: DataSet, mu: float) -> ModelSpec:
-    """MPCViT as a plain port has it."""
-    return data.mpcvit(mu).model_copy(update={"kernels": "plain", "gelu": "exact"})
+def loop(data: DataSet, mu: float) -> Labelled:
+    """MPCViT in the paper's own form."""
+    return labelled(data.mpcvit(mu), dataset=data.name, mu=str(mu), form="loop")
+
+
+def port(data: DataSet, mu: float) -> Labelled:
+    """MPCViT in the form of a plain port."""
+    model = data.mpcvit(mu).model_copy(update={"kernels": "plain", "gelu": "exact"})
+    return labelled(model, dataset=data.name, mu=str(mu), form="port")
 
 
 ALL = [(data, mu) for data in (CIFAR10, CIFAR100, TINY) for mu in BUDGETS]
 
 CELLS = [
     *smoke("paper_lan", {"port": port(TOY, 0.5)}, runtime="0.9.5"),
-    *smoke("paper_lan", {"loop": TOY.mpcvit(0.5)}),
+    *smoke("paper_lan", {"loop": loop(TOY, 0.5)}),
     *cells(
         "paper_lan",
         {f"port-{data.name}_{mu}": port(data, mu) for data, mu in ALL},
@@ -37,7 +43,7 @@ CELLS = [
     ),
     *cells(
         "paper_lan",
-        {f"loop-{data.name}_{mu}": data.mpcvit(mu) for data, mu in ALL},
+        {f"loop-{data.name}_{mu}": loop(data, mu) for data, mu in ALL},
         network="lan",
         timeout_s=3600,
     ),

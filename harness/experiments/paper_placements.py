@@ -12,7 +12,7 @@ Expected: 1 inference a cell of 58 to 59 s, about 7 minutes.
 from __future__ import annotations
 
 from mpcvit_harness.cells import Cell
-from mpcvit_harness.paper import CIFAR10, TOY, cells, kept, packed, placed_at_random, smoke, spread
+from mpcvit_harness.paper import CIFAR10, TOY, cells, kept, labelled, packed, placed_at_random, smoke, spread
 from spu_bench import RunRecord
 
 LAYERS, HEADS = CIFAR10.grid
@@ -25,10 +25,13 @@ PLANS = {
 }
 
 CELLS = [
-    *smoke("paper_placements", {"front": TOY.model("mix", heads=packed(*TOY.grid, kept(*TOY.grid, 0.5)))}),
+    *smoke(
+        "paper_placements",
+        {"front": labelled(TOY.model("mix", heads=packed(*TOY.grid, kept(*TOY.grid, 0.5))), placement="front")},
+    ),
     *cells(
         "paper_placements",
-        {name: CIFAR10.model("mix", heads=plan) for name, plan in PLANS.items()},
+        {name: labelled(CIFAR10.model("mix", heads=plan), mu="0.5", placement=name) for name, plan in PLANS.items()},
         repeats=lambda name: 1,
         timeout_s=1800,
     ),

@@ -15,29 +15,33 @@ Tiny-ImageNet, 100 minutes.
 
 from __future__ import annotations
 
-from mpcvit_harness.cells import Cell, ModelSpec
-from mpcvit_harness.paper import BUDGETS, CIFAR10, CIFAR100, TINY, TOY, DataSet, cells, smoke
+from mpcvit_harness.cells import Cell
+from mpcvit_harness.paper import BUDGETS, CIFAR10, CIFAR100, TINY, TOY, DataSet, Models, cells, labelled, smoke
 from spu_bench import RunRecord
 
 
-def models(data: DataSet) -> dict[str, ModelSpec]:
+def models(data: DataSet) -> Models:
     """Every form of MPCViT+ that has a published constant, at every budget."""
     return {
-        f"{data.name}-{form}_{mu}": data.mpcvit_plus(mu, level, 0.75, fuse)
+        f"{data.name}-{form}_{mu}": labelled(
+            data.mpcvit_plus(mu, level, 0.75, fuse), dataset=data.name, form=form, mu=str(mu)
+        )
         for mu in BUDGETS
         for form, level, fuse in (("token", "token", False), ("token_fused", "token", True), ("layer", "layer", True))
     }
 
 
 CELLS = [
-    *smoke("paper_plus", {"token_fused_0.5": TOY.mpcvit_plus(0.5, "token", 0.75, fuse=True)}),
+    *smoke("paper_plus", {"token_fused_0.5": models(TOY)["toy-token_fused_0.5"]}),
     *cells(
         "paper_plus",
         {
             **models(CIFAR10),
             **models(CIFAR100),
             **models(TINY),
-            "cifar10-none_0.5": CIFAR10.mpcvit_plus(0.5, "layer", 0.0, fuse=True),
+            "cifar10-none_0.5": labelled(
+                CIFAR10.mpcvit_plus(0.5, "layer", 0.0, fuse=True), dataset="cifar10", form="none", mu="0.5"
+            ),
         },
         repeats=lambda name: 1 if name.startswith(TINY.name) else 3,
         timeout_s=3600,

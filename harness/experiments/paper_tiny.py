@@ -22,7 +22,7 @@ from spu_bench import RunRecord
 UNDER_3_MINUTES = ("main-scale",)
 
 CELLS = [
-    *smoke("paper_tiny", {"main-scale": TOY.model("scale")}),
+    *smoke("paper_tiny", {"main-scale": main_rows(TOY)["main-scale"]}),
     *cells(
         "paper_tiny",
         main_rows(TINY) | baselines(TINY) | readings(TINY),

@@ -13,11 +13,11 @@ link: 15 minutes for CIFAR, 5 for Tiny.
 from __future__ import annotations
 
 from mpcvit_harness.cells import Cell
-from mpcvit_harness.paper import CIFAR10, RUNTIME, TINY, TOY, smoke
+from mpcvit_harness.paper import CIFAR10, RUNTIME, TINY, TOY, labelled, smoke
 from spu_bench import RunRecord
 
 CELLS = [
-    *smoke("paper_truncation", {"scale": TOY.model("scale")}),
+    *smoke("paper_truncation", {"scale": labelled(TOY.model("scale"), dataset=TOY.name)}),
     *(
         Cell(
             experiment="paper_truncation",
@@ -28,6 +28,7 @@ CELLS = [
             repeats=repeats,
             timeout_s=3600,
             scale="paper",
+            labels={"dataset": data.name, "attention": attention},
         )
         for data, attention, repeats in (
             (CIFAR10, "scale", 300),

@@ -58,6 +58,7 @@ CELLS = [
             name=f"{system}-toy",
             model=model("softmax", **SYSTEMS[system][0], overrides=TOY),
             timeout_s=300,
+            labels={"system": system, "attention": "softmax"},
             **SYSTEMS[system][1],
         )
         for system in ("crypten-accurate", "plain", "tuned")
@@ -70,6 +71,7 @@ CELLS = [
             network=network,
             repeats=repeats,
             scale="paper",
+            labels={"system": system, "attention": attention},
             **run,
         )
         for system, (export, run) in SYSTEMS.items()
@@ -77,7 +79,15 @@ CELLS = [
         for network, repeats in REPEATS.items()
     ),
     *(
-        Cell(experiment="peers", name=f"{system}-trained", model=TRAINED, images=64, scale="paper", **run)
+        Cell(
+            experiment="peers",
+            name=f"{system}-trained",
+            model=TRAINED,
+            images=64,
+            scale="paper",
+            labels={"system": system, "attention": "mix", "run": "vit_4_4_28"},
+            **run,
+        )
         for system, (export, run) in SYSTEMS.items()
         if export["gelu"] == TRAINED.gelu
     ),

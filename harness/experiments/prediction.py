@@ -47,7 +47,7 @@ NETWORKS = (
 TOY = SMALL.model_copy(update={"overrides": {"layers": 1, "heads": 2, "dim": 8, "patch": 14}})
 
 CELLS = [
-    Cell(experiment="prediction", name="toy-softmax", model=TOY, timeout_s=300),
+    Cell(experiment="prediction", name="toy-softmax", model=TOY, timeout_s=300, labels={"attention": "softmax"}),
     *(
         Cell(
             experiment="prediction",
@@ -58,6 +58,7 @@ CELLS = [
             repeats=REPEATS[protocol],
             scale="reduced",
             timeout_s=900,
+            labels={"attention": MODELS[name].attention, "form": name},
         )
         for protocol, names in MODELS_OF.items()
         for name in names

@@ -43,11 +43,21 @@ CELLS = [
             model=model(name).model_copy(update={"overrides": TOY}),
             warmup=0,
             timeout_s=300,
+            labels={"attention": name},
         )
         for name in ("relu_softmax", "two_quad")
     ),
     *(
-        Cell(experiment="variants", name=name, model=spec, network=network, warmup=0, scale="reduced", timeout_s=900)
+        Cell(
+            experiment="variants",
+            name=name,
+            model=spec,
+            network=network,
+            warmup=0,
+            scale="reduced",
+            timeout_s=900,
+            labels={"attention": spec.attention, "form": name},
+        )
         for name, spec in MODELS.items()
         for network in ("wan", "lan")
     ),

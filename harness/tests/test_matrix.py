@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from experiment_files import EXPERIMENTS
+from experiment_files import EXPERIMENTS, cells_of
 from tiny import LACKING, SWALLOWING, THREE, content, listed, measure, session, stored
 
 from mpcvit_harness.cells import SCALES, Cell
@@ -41,6 +41,14 @@ def test_listing_selecting_sharding(workplace: pytest.Pytester) -> None:
     assert not (workplace.path / "results").exists()
     refused = measure(workplace, "--shard", "2/2")
     assert refused.ret != 0 and "give i/n" in refused.stderr.str()
+
+
+@pytest.mark.parametrize("experiment", sorted(path.stem for path in EXPERIMENTS.glob("*.py")))
+def test_labels_tell_an_experiments_cells_apart(experiment: str) -> None:
+    """Together with protocol, network and images: so that a table needs no cell's name."""
+    cells = [cell for cell in cells_of(experiment) if isinstance(cell, Cell) and cell.scale != "smoke"]
+    keys = [(cell.protocol, cell.network_name, *sorted(cell.labels.items())) for cell in cells]
+    assert all(cell.labels for cell in cells) and len(set(keys)) == len(keys)
 
 
 def test_the_experiments_of_the_repository() -> None:

@@ -13,6 +13,7 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
+    field_validator,
     model_serializer,
     model_validator,
 )
@@ -21,6 +22,25 @@ from spu_bench import Network, Options
 
 SCALES = ("smoke", "reduced", "paper")
 """How much an experiment takes: minutes, an hour, the paper's own sizes."""
+
+
+LABELS = {
+    "attention": "the model's attention; mix: ReLU-Softmax and Scale heads",
+    "system": "what runs the model, among the peers",
+    "kernels": "the kernel set",
+    "options": "the name of the preset of options",
+    "mu": "the budget: the share of heads on ReLU-Softmax; of Linformer the share of tokens",
+    "part": "what is left out in an ablation, or nothing",
+    "images": "how images go through: one, batch_16, stream",
+    "held": "who holds the weights and the image: shared, private, public, public-private",
+    "dataset": "the data set, named as in the table of published numbers",
+    "row": "the row of the table of published numbers",
+    "run": "the training run whose weights these are",
+    "form": "a variant of the model beside its attention",
+    "placement": "where a plan has its ReLU-Softmax heads",
+    "assumption": "the one assumption about the paper's setting that is changed, or as_found",
+}
+"""The keys of a cell's labels, and what each says. Values are plain text."""
 
 
 class _Value(BaseModel):
@@ -95,8 +115,9 @@ class ProgramSpec(_Value):
 class Cell(_Value):
     """One measurement: a model, a protocol, a link, how often, and the smallest scale at which it is run.
 
-    `network` is a preset's name, or a link of the cell's own. `images` is the number of real test images that go
-    through (0: the Program's own sample, and all that a ProgramSpec takes), `timeout_s` the limit of the whole cell.
+    `network` is a preset's name, or a network of the cell's own. `images` is the number of real test images that go
+    through (0: the Program's own sample; a ProgramSpec takes no other), `timeout_s` the limit of the whole cell.
+    `labels` say what the cell stands for in tables and figures (LABELS): nothing reads that from its name.
     """
 
     experiment: str
@@ -112,6 +133,14 @@ class Cell(_Value):
     warmup: int = 1
     timeout_s: float = 3600.0
     scale: Literal["smoke", "reduced", "paper"] = "smoke"
+    labels: dict[str, str] = {}
+
+    @field_validator("labels")
+    @classmethod
+    def _known_labels(cls, labels: dict[str, str]) -> dict[str, str]:
+        if unknown := sorted(set(labels) - set(LABELS)):
+            raise ValueError(f"unknown label {unknown[0]!r}: use one of {', '.join(LABELS)}")
+        return labels
 
     @model_validator(mode="after")
     def _images_are_for_vits(self) -> Self:
@@ -140,8 +169,8 @@ class Cell(_Value):
         return self.model_copy(update={"executor": executor})
 
     def fingerprint(self) -> str:
-        """SHA-256 of every field, the same in every process."""
-        return canonical_sha256(self.model_dump(mode="json"))
+        """SHA-256 of every field but the labels, the same in every process."""
+        return canonical_sha256(self.model_dump(mode="json", exclude={"labels"}))
 
 
 class TrainingCell(_Value):

@@ -34,7 +34,9 @@ def smallest(spec: ModelSpec) -> ModelSpec:
     return spec.model_copy(update={"config": "vit_4_4_28", "overrides": SMALLEST, "heads": heads})
 
 
-def smoke(experiment: str, name: str, model: ModelSpec, **more: Any) -> Cell:
+def smoke(experiment: str, name: str, model: ModelSpec, labels: dict[str, str] | None = None, **more: Any) -> Cell:
     """A cell of seconds on loopback, which no table shows: that this way of running runs."""
     settings: dict[str, Any] = {"repeats": 2, "warmup": 0, "timeout_s": 600, **more}
-    return Cell(experiment=experiment, name=f"smoke-{name}", model=smallest(model), scale="smoke", **settings)
+    shown = {"attention": model.attention, "kernels": model.kernels, **(labels or {})}
+    small = smallest(model)
+    return Cell(experiment=experiment, name=f"smoke-{name}", model=small, scale="smoke", labels=shown, **settings)

@@ -111,17 +111,41 @@ def placed_at_random(layers: int, heads: int, mu: float, seed: int) -> Heads:
     return tuple(tuple(1 if bit else 0 for bit in layer.on) for layer in plan.attention)
 
 
-def main_rows(data: DataSet) -> dict[str, ModelSpec]:
+@dataclass(frozen=True)
+class Labelled:
+    """A model and the labels of its cell; the label `attention` is always the model's."""
+
+    model: ModelSpec
+    labels: dict[str, str]
+
+    def changed(self, **fields: Any) -> Labelled:
+        """The same with other fields of the model."""
+        return Labelled(self.model.model_copy(update=fields), self.labels)
+
+
+Models = dict[str, Labelled]
+"""Models by the names of their cells."""
+
+
+def labelled(model: ModelSpec, **labels: str) -> Labelled:
+    """`model` with `labels`."""
+    return Labelled(model, labels)
+
+
+def main_rows(data: DataSet) -> Models:
     """The seven rows of a data set's main latency table, by cell name."""
     return {
-        "main-softmax": data.model("softmax"),
-        "main-relu_softmax": data.model("relu_softmax"),
-        "main-scale": data.model("scale"),
-        **{f"main-mpcvit_{mu}": data.mpcvit(mu) for mu in BUDGETS},
+        "main-softmax": labelled(data.model("softmax"), dataset=data.name, row="softmax_vit"),
+        "main-relu_softmax": labelled(data.model("relu_softmax"), dataset=data.name, row="relu_softmax_vit"),
+        "main-scale": labelled(data.model("scale"), dataset=data.name, row="scale_vit"),
+        **{
+            f"main-mpcvit_{mu}": labelled(data.mpcvit(mu), dataset=data.name, row="mpcvit", mu=str(mu))
+            for mu in BUDGETS
+        },
     }
 
 
-def baselines(data: DataSet) -> dict[str, ModelSpec]:
+def baselines(data: DataSet) -> Models:
     """The other models of the table, each in the reading that its own paper or the MPCViT code suggests.
 
     - MPCFormer: 2Quad attention and Quad in place of GeLU, as MPCFormer has them.
@@ -131,33 +155,50 @@ def baselines(data: DataSet) -> dict[str, ModelSpec]:
       to Softmax, and 20 of 28 (76 of 108) heads are what a budget of .7 keeps.
     - Fewer heads: the removed heads' slices of qkv and proj do not exist; as many a layer as `DataSet.fewer_heads`.
     """
-    width = data.shape.width
+    mixed = spread(*data.grid, kept(*data.grid, 0.7))
+
+    def row(name: str, model: ModelSpec, **labels: str) -> Labelled:
+        return labelled(model, dataset=data.name, row=name, **labels)
+
     return {
-        "baseline-mpcformer": data.model("two_quad", gelu="quad"),
-        "baseline-thex": data.model("the_x", gelu="relu"),
-        **{f"baseline-linformer_{ratio}": data.model(f"linformer_{ratio * 100:.0f}") for ratio in BUDGETS[1:]},
-        "baseline-softmax_scale": data.model("softmax_scale", heads=spread(*data.grid, kept(*data.grid, 0.7))),
+        "baseline-mpcformer": row("mpcformer", data.model("two_quad", gelu="quad")),
+        "baseline-thex": row("thex", data.model("the_x", gelu="relu")),
         **{
-            f"baseline-fewer_heads_{i}": data.model("relu_softmax", overrides={"heads": heads, "head_dim": width})
+            f"baseline-linformer_{ratio}": row("linformer", data.model(f"linformer_{ratio * 100:.0f}"), mu=str(ratio))
+            for ratio in BUDGETS[1:]
+        },
+        "baseline-softmax_scale": row(
+            "softmax_scale_heterogeneous_vit", data.model("softmax_scale", heads=mixed), mu="0.7"
+        ),
+        **{
+            f"baseline-fewer_heads_{i}": row(
+                f"relu_softmax_vit_fewer_heads_{i}",
+                data.model("relu_softmax", overrides={"heads": heads, "head_dim": data.shape.width}),
+            )
             for i, heads in enumerate(data.fewer_heads, 1)
         },
     }
 
 
-def readings(data: DataSet) -> dict[str, ModelSpec]:
+def readings(data: DataSet) -> Models:
     """Other readings of rows that the first one may not answer.
 
     A model of ScaleAttn alone needs no loop over heads, which selects between two kinds: `batched` is without it.
     """
+    half = spread(*data.grid, kept(*data.grid, 0.5))
+    batched = {"kernels": "plain"}
+    read = {
+        "mpcformer-c0": ("mpcformer", data.model("two_quad_c0", gelu="quad")),
+        "mpcformer-gelu": ("mpcformer", data.model("two_quad")),
+        "mpcformer-c0-gelu": ("mpcformer", data.model("two_quad_c0")),
+        "thex-gelu": ("thex", data.model("the_x")),
+        "softmax_scale-half": ("softmax_scale_heterogeneous_vit", data.model("softmax_scale", heads=half)),
+        "scale-linear": ("scale_vit", data.model("scale_linear")),
+        "scale-batched": ("scale_vit", data.model("scale").model_copy(update=batched)),
+        "scale-linear-batched": ("scale_vit", data.model("scale_linear").model_copy(update=batched)),
+    }
     return {
-        "reading-mpcformer-c0": data.model("two_quad_c0", gelu="quad"),
-        "reading-mpcformer-gelu": data.model("two_quad"),
-        "reading-mpcformer-c0-gelu": data.model("two_quad_c0"),
-        "reading-thex-gelu": data.model("the_x"),
-        "reading-softmax_scale-half": data.model("softmax_scale", heads=spread(*data.grid, kept(*data.grid, 0.5))),
-        "reading-scale-linear": data.model("scale_linear"),
-        "reading-scale-batched": data.model("scale").model_copy(update={"kernels": "plain"}),
-        "reading-scale-linear-batched": data.model("scale_linear").model_copy(update={"kernels": "plain"}),
+        f"reading-{form}": labelled(model, dataset=data.name, row=row, form=form) for form, (row, model) in read.items()
     }
 
 
@@ -166,21 +207,26 @@ def main_thrice(name: str) -> int:
     return 3 if name.startswith("main-") else 1
 
 
-def cells(
-    experiment: str, models: dict[str, ModelSpec], repeats: Callable[[str], int] = lambda name: 3, **more: Any
-) -> list[Cell]:
+def cells(experiment: str, models: Models, repeats: Callable[[str], int] = lambda name: 3, **more: Any) -> list[Cell]:
     """A cell a model, as the paper measured: on its SPU, over `wan`, no warm-up.
 
     The paper timed one inference. Nothing is compiled in it here either: the parties compile before the clock starts.
     """
     settings: dict[str, Any] = {"runtime": RUNTIME, "network": "wan", "warmup": 0, "scale": "paper", **more}
     return [
-        Cell(experiment=experiment, name=name, model=model, repeats=repeats(name), **settings)
-        for name, model in models.items()
+        Cell(
+            experiment=experiment,
+            name=name,
+            model=each.model,
+            repeats=repeats(name),
+            labels={"attention": each.model.attention, **each.labels},
+            **settings,
+        )
+        for name, each in models.items()
     ]
 
 
-def smoke(experiment: str, models: dict[str, ModelSpec], **more: Any) -> list[Cell]:
+def smoke(experiment: str, models: Models, **more: Any) -> list[Cell]:
     """A cell a model that runs in seconds on one host: one inference of a toy over the loopback device."""
     settings: dict[str, Any] = {"network": "loopback", "scale": "smoke", "timeout_s": 300, **more}
     return cells(experiment, {f"toy-{name}": model for name, model in models.items()}, lambda name: 1, **settings)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from mpc_search.record import TrainingRecord
 from mpcvit_harness.cells import TrainingCell
-from mpcvit_harness.paper import kept
+from mpcvit_harness.paper_models import kept
 from mpcvit_harness.trainings import trainings
 
 CELLS = [

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from mpc_search.record import TrainingRecord
 from mpcvit_harness.cells import AnyCell, Cell, ModelSpec
-from mpcvit_harness.open_division import cifar, smoke
+from mpcvit_harness.open_models import cifar, smoke
 from mpcvit_harness.trainings import trainings
 from spu_bench import RunRecord
 

@@ -13,7 +13,7 @@ minute a cell of `paper`; under Cheetah minutes each.
 from __future__ import annotations
 
 from mpcvit_harness.cells import Cell, ModelSpec
-from mpcvit_harness.paper import CIFAR10, TOY, cells, labelled, smoke
+from mpcvit_harness.paper_models import CIFAR10, TOY, cells, labelled, smoke
 from spu_bench import RunRecord
 
 PROTOCOLS = ("semi2k", "cheetah")

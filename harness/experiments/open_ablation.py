@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 from mpcvit_harness.cells import Cell, ModelSpec
-from mpcvit_harness.open_division import cifar, session, smoke
+from mpcvit_harness.open_models import cifar, session, smoke
 from spu_bench import RunRecord
 from spu_bench.options import PRESETS
 from vit_models.kernels.tuned import PARTS

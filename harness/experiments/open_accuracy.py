@@ -12,7 +12,7 @@ Five minutes.
 from __future__ import annotations
 
 from mpcvit_harness.cells import Cell
-from mpcvit_harness.open_division import TRAINED, cifar, smoke
+from mpcvit_harness.open_models import TRAINED, cifar, smoke
 from spu_bench import RunRecord
 
 CELLS = [

@@ -12,7 +12,7 @@ Expected: 16 images in a batch take at most four times one image's seconds. Some
 from __future__ import annotations
 
 from mpcvit_harness.cells import Cell, ModelSpec
-from mpcvit_harness.open_division import cifar, session, smoke
+from mpcvit_harness.open_models import cifar, session, smoke
 from spu_bench import RunRecord
 from vit_models import describe, get_config
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 from mpcvit_harness.cells import Cell
-from mpcvit_harness.open_division import cifar, smoke
+from mpcvit_harness.open_models import cifar, smoke
 from spu_bench import RunRecord
 from spu_bench.options import PRESETS
 

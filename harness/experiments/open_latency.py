@@ -10,7 +10,7 @@ Expected: with the default truncation at most 13.5 / 12.5 / 8.5 s and 560 / 500 
 from __future__ import annotations
 
 from mpcvit_harness.cells import Cell
-from mpcvit_harness.open_division import session, smoke
+from mpcvit_harness.open_models import session, smoke
 from spu_bench import RunRecord
 from spu_bench.options import PRESETS
 

@@ -10,7 +10,7 @@ Expected: ten minutes, most of it CHEETAH.
 from __future__ import annotations
 
 from mpcvit_harness.cells import Cell
-from mpcvit_harness.open_division import cifar, smoke
+from mpcvit_harness.open_models import cifar, smoke
 from spu_bench import RunRecord
 from spu_bench.options import PRESETS
 

@@ -13,7 +13,7 @@ Expected: no failure of the default. Half an hour.
 from __future__ import annotations
 
 from mpcvit_harness.cells import Cell
-from mpcvit_harness.open_division import TRAINED, cifar, smoke
+from mpcvit_harness.open_models import TRAINED, cifar, smoke
 from spu_bench import RunRecord
 from spu_bench.options import PRESETS
 

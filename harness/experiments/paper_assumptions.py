@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Any
 
 from mpcvit_harness.cells import Cell
-from mpcvit_harness.paper import CIFAR10, TOY, cells, labelled, smoke
+from mpcvit_harness.paper_models import CIFAR10, TOY, cells, labelled, smoke
 from spu_bench import Network, Options, RunRecord
 
 WAN = Network.load("wan")

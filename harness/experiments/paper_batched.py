@@ -13,7 +13,19 @@ Expected: 1 inference a cell, shorter than those of `paper_cifar10`; about 20 mi
 from __future__ import annotations
 
 from mpcvit_harness.cells import Cell
-from mpcvit_harness.paper import BUDGETS, CIFAR10, TOY, Models, cells, kept, labelled, main_rows, packed, smoke, spread
+from mpcvit_harness.paper_models import (
+    BUDGETS,
+    CIFAR10,
+    TOY,
+    Models,
+    cells,
+    kept,
+    labelled,
+    main_rows,
+    packed,
+    smoke,
+    spread,
+)
 from spu_bench import RunRecord
 
 LAYERS, HEADS = CIFAR10.grid

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from mpcvit_harness.cells import Cell
 from mpcvit_harness.formulas import operation_name
-from mpcvit_harness.paper import CIFAR10, TOY, cells, labelled, smoke
+from mpcvit_harness.paper_models import CIFAR10, TOY, cells, labelled, smoke
 from spu_bench import RunRecord
 
 ONE_BLOCK = {"overrides": {"layers": 1}}

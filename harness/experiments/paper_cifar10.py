@@ -15,7 +15,7 @@ Expected: 3 inferences a cell of `main`, 1 of the others, about as long each as 
 from __future__ import annotations
 
 from mpcvit_harness.cells import Cell
-from mpcvit_harness.paper import CIFAR10, TOY, baselines, cells, main_rows, main_thrice, readings, smoke
+from mpcvit_harness.paper_models import CIFAR10, TOY, baselines, cells, main_rows, main_thrice, readings, smoke
 from spu_bench import RunRecord
 
 TOYS = main_rows(TOY) | baselines(TOY)

@@ -14,7 +14,7 @@ probe.
 from __future__ import annotations
 
 from mpcvit_harness.cells import Cell
-from mpcvit_harness.paper import CIFAR100, TOY, baselines, cells, main_rows, main_thrice, smoke
+from mpcvit_harness.paper_models import CIFAR100, TOY, baselines, cells, main_rows, main_thrice, smoke
 from spu_bench import RunRecord
 
 CELLS = [

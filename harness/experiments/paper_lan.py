@@ -14,7 +14,7 @@ Expected: 3 inferences a cell, 10 to 25 s each on CIFAR, minutes on Tiny-ImageNe
 from __future__ import annotations
 
 from mpcvit_harness.cells import Cell
-from mpcvit_harness.paper import BUDGETS, CIFAR10, CIFAR100, TINY, TOY, DataSet, Labelled, cells, labelled, smoke
+from mpcvit_harness.paper_models import BUDGETS, CIFAR10, CIFAR100, TINY, TOY, DataSet, Labelled, cells, labelled, smoke
 from spu_bench import RunRecord
 
 

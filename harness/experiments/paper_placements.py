@@ -1,9 +1,9 @@
 """Does it matter which heads a budget keeps? Random placements of 14 ReLU-Softmax heads on CIFAR-10.
 
 The paper's searched plans are lost, so its MPCViT rows are measured on plans with the right number of heads (see
-`mpcvit_harness.paper`). This is the check of that: with heads one after another the spread over random placements is
-below 2 %. `balanced` has two heads a layer, `front` all heads of the first layers, `random_SEED` what a random ranking
-of all heads keeps at mu = .5.
+`mpcvit_harness.paper_models`). This checks that choice: while heads run one after another, the spread over random
+placements is below 2 %. `balanced` has two heads a layer, `front` all heads of the first layers, `random_SEED` what a
+random ranking of all heads keeps at mu = .5.
 
 Expected: 1 inference a cell of 58 to 59 s, about 7 minutes.
     pytest harness/experiments/paper_placements.py --executor netns --scale paper --results results
@@ -12,7 +12,7 @@ Expected: 1 inference a cell of 58 to 59 s, about 7 minutes.
 from __future__ import annotations
 
 from mpcvit_harness.cells import Cell
-from mpcvit_harness.paper import CIFAR10, TOY, cells, kept, labelled, packed, placed_at_random, smoke, spread
+from mpcvit_harness.paper_models import CIFAR10, TOY, cells, kept, labelled, packed, placed_at_random, smoke, spread
 from spu_bench import RunRecord
 
 LAYERS, HEADS = CIFAR10.grid

@@ -16,7 +16,7 @@ Tiny-ImageNet, 100 minutes.
 from __future__ import annotations
 
 from mpcvit_harness.cells import Cell
-from mpcvit_harness.paper import BUDGETS, CIFAR10, CIFAR100, TINY, TOY, DataSet, Models, cells, labelled, smoke
+from mpcvit_harness.paper_models import BUDGETS, CIFAR10, CIFAR100, TINY, TOY, DataSet, Models, cells, labelled, smoke
 from spu_bench import RunRecord
 
 

@@ -16,7 +16,7 @@ truncation can return garbage at this size: seconds do not depend on it, the rec
 from __future__ import annotations
 
 from mpcvit_harness.cells import Cell
-from mpcvit_harness.paper import TINY, TOY, baselines, cells, main_rows, readings, smoke
+from mpcvit_harness.paper_models import TINY, TOY, baselines, cells, main_rows, readings, smoke
 from spu_bench import RunRecord
 
 UNDER_3_MINUTES = ("main-scale",)

@@ -13,7 +13,7 @@ link: 15 minutes for CIFAR, 5 for Tiny.
 from __future__ import annotations
 
 from mpcvit_harness.cells import Cell
-from mpcvit_harness.paper import CIFAR10, RUNTIME, TINY, TOY, labelled, smoke
+from mpcvit_harness.paper_models import CIFAR10, RUNTIME, TINY, TOY, labelled, smoke
 from spu_bench import RunRecord
 
 CELLS = [

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from mpcvit_harness.cells import Cell, ModelSpec
-from mpcvit_harness.models import prepare
+from mpcvit_harness.prepare import prepare
 from mpcvit_harness.store import Store
 from spu_bench import Network, RunRecord, predict
 from spu_bench.cost.calibrate import calibrate

@@ -14,10 +14,10 @@ from mpcvit_harness.cells import Cell
 from mpcvit_harness.claims import CLAIMS, Claims, ClaimsError, Tolerance, claims_json_schema, load
 from mpcvit_harness.cli import app, main
 from mpcvit_harness.formulas import FORMULAS, MEDIAN, Quantity
-from mpcvit_harness.measured import counted, trained
 from mpcvit_harness.pages import stale, write
 from mpcvit_harness.report import build
 from mpcvit_harness.store import LOCAL
+from mpcvit_harness.stored import counted_runs, counted_trainings
 from mpcvit_harness.trainings import folder
 from mpcvit_harness.verdicts import Evaluation, evaluate, judge
 from spu_bench import RunRecord
@@ -70,7 +70,7 @@ def test_the_schema_in_the_docs_is_this_one() -> None:
 
 def verdicts(claims: Claims, root: Path) -> dict[str, Evaluation]:
     results = root / "results"
-    return {e.claim.id: e for e in evaluate(claims, counted(root, results), trained(root, results))}
+    return {e.claim.id: e for e in evaluate(claims, counted_runs(root, results), counted_trainings(root, results))}
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import pytest
 
 from mpcvit_harness import cli
 from mpcvit_harness.cells import Cell, ModelSpec
-from mpcvit_harness.costs import cost_table
-from mpcvit_harness.models import prepare
+from mpcvit_harness.plan_costs import cost_table
+from mpcvit_harness.prepare import prepare
 from spu_bench import predict
 from spu_bench.cost.table import load
 

@@ -110,7 +110,7 @@ def test_no_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_models_kind_is_checked() -> None:
     """Weights are random or a checkpoint's."""
-    from mpcvit_harness.models import prepare
+    from mpcvit_harness.prepare import prepare
 
     cell = Cell(experiment="e", name="n", model=ModelSpec(config="vit_4_4_28", weights="stolen:x"))
     with pytest.raises(ValueError, match="random:SEED"):

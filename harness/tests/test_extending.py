@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from mpcvit_harness.cells import Cell, ProgramSpec
-from mpcvit_harness.models import prepare
+from mpcvit_harness.prepare import prepare
 from mpcvit_harness.report import build
 from spu_bench import RunRecord, SpuBenchError
 

@@ -17,7 +17,7 @@ from experiment_files import EXPERIMENTS, cells_of
 from tiny import LACKING, SWALLOWING, THREE, content, listed, measure, session, stored
 
 from mpcvit_harness.cells import SCALES, Cell
-from mpcvit_harness.expected import Past, link_s
+from mpcvit_harness.expected_time import Past, link_s
 from mpcvit_harness.progress import Progress
 from mpcvit_harness.store import all_records
 from spu_bench import Network, RunRecord

@@ -9,8 +9,8 @@ import pytest
 
 from mpcvit_harness import open_tables
 from mpcvit_harness.cells import Cell
-from mpcvit_harness.measured import Measured
-from mpcvit_harness.open_division import cifar, smoke
+from mpcvit_harness.open_models import cifar, smoke
+from mpcvit_harness.stored import StoredRun
 from spu_bench import RunRecord
 from spu_bench.record import Accuracy
 from spu_bench.samples import summarize
@@ -27,14 +27,14 @@ def some() -> RunRecord:
 
 def measured(
     record: RunRecord, experiment: str, name: str, seconds: float, errors: tuple[float, ...] = (0.001,), **of_model: Any
-) -> Measured:
+) -> StoredRun:
     """A record of the cell `name` that took so long and erred by so much."""
     cell = Cell(experiment=experiment, name=name, model=cifar("softmax", **of_model), network="wan", scale="paper")
     accuracy = Accuracy(
         inputs=len(errors), max_abs_error=max(errors), top1_equal=0, clear=0, clear_equal=0, errors=list(errors)
     )
     timed = record.model_copy(update={"statistics": summarize([seconds]), "accuracy": accuracy})
-    return Measured(cell, timed, Path("results") / "here" / experiment / f"{name}.json")
+    return StoredRun(cell, timed, Path("results") / "here" / experiment / f"{name}.json")
 
 
 def table(text: str) -> list[dict[str, str]]:
@@ -88,7 +88,7 @@ def test_failures_are_counted_and_not_averaged(some: RunRecord) -> None:
 
 def test_cells_that_show_only_that_they_run_are_in_no_table(some: RunRecord) -> None:
     cell = smoke("open_holders", "shared", cifar("softmax"))
-    assert table(open_tables.holders([Measured(cell, some, Path("results/here/open_holders/x.json"))], PAGE)) == []
+    assert table(open_tables.holders([StoredRun(cell, some, Path("results/here/open_holders/x.json"))], PAGE)) == []
 
 
 def test_every_preset_is_described(some: RunRecord) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mpcvit_harness.cells import Cell, ModelSpec
-from mpcvit_harness.measured import Measured
+from mpcvit_harness.stored import StoredRun
 from mpcvit_harness.tables import peers
 from spu_bench import RunRecord
 from spu_bench.samples import summarize
@@ -21,11 +21,11 @@ def some() -> RunRecord:
     return RunRecord.load(min(RESULTS.glob("*/variants/*.json")))
 
 
-def measured(record: RunRecord, name: str, seconds: float, machine: str = "here") -> Measured:
+def measured(record: RunRecord, name: str, seconds: float, machine: str = "here") -> StoredRun:
     """A record of the cell `name` that took so long."""
     cell = Cell(experiment="peers", name=name, model=ModelSpec(config="vit_7_4_32"), network="wan", scale="paper")
     timed = record.model_copy(update={"statistics": summarize([seconds]), "trust": "none"})
-    return Measured(cell, timed, Path("results") / machine / "peers" / f"{name}.json")
+    return StoredRun(cell, timed, Path("results") / machine / "peers" / f"{name}.json")
 
 
 def test_a_row_is_compared_with_crypten_on_its_own_machine_alone(some: RunRecord) -> None:

@@ -8,8 +8,8 @@ import pytest
 from experiment_files import cells_of
 
 from mpcvit_harness.cells import Cell, ModelSpec
-from mpcvit_harness.measured import Measured
 from mpcvit_harness.predictions import points, predictions
+from mpcvit_harness.stored import StoredRun
 from spu_bench import Network, Prediction, RunRecord
 from spu_bench.cost.calibrate import LINK as LINK_OF_CALIBRATION
 from spu_bench.network import PRESETS
@@ -19,7 +19,7 @@ from spu_bench.samples import summarize
 LINK = Network(name="link", rate_mbit=80.0, rtt_ms=20.0)
 
 
-def measured(name: str, seconds: float, predicted: float | None) -> Measured:
+def measured(name: str, seconds: float, predicted: float | None) -> StoredRun:
     cell = Cell(experiment="prediction", name=name, model=ModelSpec(config="vit_4_4_28"), network=LINK)
     asked = {"protocol": "semi2k", "network": LINK, "executor": "netns", "runtime": "0.9.5", "options": {}}
     request = Request.model_validate({**asked, "repeats": 1, "warmup": 1, "timeout_s": 1.0})
@@ -36,7 +36,7 @@ def measured(name: str, seconds: float, predicted: float | None) -> Measured:
         counts = {"turns": 1, "sent_bytes": (1, 1), "sent_messages": (1, 1), "operations": []}
         named = {"program": name, "fingerprint": "", "protocol": "semi2k", "network": LINK}
         record.prediction = Prediction.model_validate({**named, **parts, **counts}).model_dump(mode="json")
-    return Measured(cell, record, Path("results") / "here" / "prediction" / f"{name}.json")
+    return StoredRun(cell, record, Path("results") / "here" / "prediction" / f"{name}.json")
 
 
 def test_cells() -> None:

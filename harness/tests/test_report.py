@@ -15,13 +15,13 @@ from experiment_files import ANY_RECORD, ROOT, PutRecord
 from mpc_search.config import Config
 from mpc_search.record import ClassReport, DataIdentity, Score, TrainingRecord
 from mpcvit_harness.claims import CLAIMS, load
-from mpcvit_harness.measured import counted
 from mpcvit_harness.report import build
 from mpcvit_harness.report.charts import Point, Scale, front
 from mpcvit_harness.report.details import operations
 from mpcvit_harness.report.figures import pareto, prediction, seconds_by_part
 from mpcvit_harness.report.trainings import Trained
 from mpcvit_harness.store import OF_TRAINING
+from mpcvit_harness.stored import counted_runs
 from mpcvit_harness.verdicts import evaluate
 from spu_bench import RunRecord
 from spu_bench.record import Failure
@@ -99,7 +99,7 @@ def test_a_reduction_is_counted_once() -> None:
 def test_paretos_points_say_whose_they_are() -> None:
     """Published rows over wan, and ours with the paper's accuracy; what is not reproduced is on no line."""
     claims = load(ROOT / CLAIMS)
-    measured = list(counted(ROOT, ROOT / "results"))
+    measured = list(counted_runs(ROOT, ROOT / "results"))
     charts = {chart.title: chart for chart in pareto(claims, evaluate(claims, measured), measured, [])}
     assert {"CIFAR-10", "CIFAR-100", "Tiny-ImageNet"} <= charts.keys()
     for chart in charts.values():
@@ -132,9 +132,9 @@ def test_scales(low: float, high: float, log: bool) -> None:
 def test_a_prediction_is_a_point(tmp_path: Path, put: PutRecord) -> None:
     """What a record keeps of its prediction, against its median; no records, no chart."""
     put("prediction", "plain", 2.0)
-    assert prediction(counted(tmp_path, tmp_path / "results")) is None
+    assert prediction(counted_runs(tmp_path, tmp_path / "results")) is None
     put("prediction", "softmax", 2.0, prediction=PREDICTION)
-    chart = prediction(counted(tmp_path, tmp_path / "results"))
+    chart = prediction(counted_runs(tmp_path, tmp_path / "results"))
     assert chart is not None
     (point,) = chart.points
     assert (point.x, point.y) == (2.0, 2.2) and "+10.0%" in point.tip
@@ -161,7 +161,7 @@ def test_a_training_meets_its_seconds(tmp_path: Path, put: PutRecord) -> None:
     file.write_text(json.dumps(content))
     training = trained({**made_by["config"], "attention": made_by["attention"], "gelu": made_by["gelu"]})
     training.save(tmp_path / "results" / "here" / "small" / "teacher-s0.training.json")
-    measured = list(counted(tmp_path, tmp_path / "results"))
+    measured = list(counted_runs(tmp_path, tmp_path / "results"))
     charts = pareto(load(ROOT / CLAIMS), [], measured, [Trained(training, Path("here/small/teacher-s0.training.json"))])
     (point,) = [point for chart in charts for point in chart.points if point.kind == "trained"]
     assert (point.x, point.y) == (25.0, 90.0) and "10 test images" in point.tip

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from experiment_files import ANY_RECORD, PutRecord, PutTraining
 
-from mpcvit_harness.measured import counted, trained
+from mpcvit_harness.stored import counted_runs, counted_trainings
 from mpcvit_harness.training_tables import TABLES
 from spu_bench import RunRecord
 
@@ -39,7 +39,9 @@ def test_seconds_stand_beside_the_accuracy_of_the_same_weights(
     measured("fast", 0, 8.0, heads="per_head")
 
     results = tmp_path / "results"
-    found = TABLES["budgets"](list(counted(tmp_path, results)), list(trained(tmp_path, results)), Path("docs/page.md"))
+    found = TABLES["budgets"](
+        list(counted_runs(tmp_path, results)), list(counted_trainings(tmp_path, results)), Path("docs/page.md")
+    )
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in found.splitlines()[2:]]
     assert [row[:4] for row in rows] == [
         ["batched", "`fast`", "2.00", "70.00"],

@@ -13,10 +13,10 @@ from mpcvit_harness import claims_tables
 from mpcvit_harness.cells import ModelSpec
 from mpcvit_harness.claims import CLAIMS, ClaimsError, load
 from mpcvit_harness.compare import compare, table
-from mpcvit_harness.costs import cost_table
-from mpcvit_harness.measured import counted, trained
 from mpcvit_harness.pages import stale, write
+from mpcvit_harness.plan_costs import cost_table
 from mpcvit_harness.report import build
+from mpcvit_harness.stored import counted_runs, counted_trainings
 from mpcvit_harness.verdicts import evaluate
 from spu_bench import SpuBenchError
 from spu_bench.record import write_whole
@@ -64,7 +64,7 @@ def claims_command(
     if group and group not in loaded.groups:
         print(f"error: there is no group {group!r}. Fix: use one of {', '.join(loaded.groups)}", file=sys.stderr)
         raise typer.Exit(2)
-    evaluations = evaluate(loaded, counted(results.parent, results), trained(results.parent, results))
+    evaluations = evaluate(loaded, counted_runs(results.parent, results), counted_trainings(results.parent, results))
     for name, title in loaded.groups.items():
         if group in ("", name):
             print(f"{title} ({name})\n\n{claims_tables.of_group(name, evaluations, Path('claims'))}")

@@ -15,9 +15,9 @@ import pytest
 from mpc_search.record import TrainingRecord
 from mpc_search.runner import outstanding
 from mpcvit_harness.cells import AnyCell, Cell, TrainingCell
-from mpcvit_harness.measure import Settings, measure
+from mpcvit_harness.measure_cell import Settings, measure
 from mpcvit_harness.store import Store
-from mpcvit_harness.trainings import Job, Trained, train_here
+from mpcvit_harness.trainings import FinishedRun, Job, train_here
 from spu_bench import RunRecord
 from spu_bench.provenance import machine_name
 from spu_bench.record import write_whole
@@ -107,7 +107,7 @@ class Cluster:
     def _parent(self, job: Job, name: str) -> Any:
         """What a run builds on: the task that trains it, or what has been trained before."""
         path = job.places.record(name)
-        return self._tasks.get(str(path)) or self._ray.put(Trained.at(job.places, TrainingRecord.load(path)))
+        return self._tasks.get(str(path)) or self._ray.put(FinishedRun.at(job.places, TrainingRecord.load(path)))
 
     def _trained(self, cell: TrainingCell) -> TrainingRecord | str:
         job = Job.of(cell, self._settings)

@@ -18,8 +18,8 @@ import pytest
 from mpc_search.record import TrainingRecord
 from mpcvit_harness.cells import SCALES, AnyCell, Cell, TrainingCell, select
 from mpcvit_harness.cluster import Cluster
-from mpcvit_harness.expected import Past
-from mpcvit_harness.measure import Lacking, Settings, measure
+from mpcvit_harness.expected_time import Past
+from mpcvit_harness.measure_cell import MissingRequirement, Settings, measure
 from mpcvit_harness.progress import Progress
 from mpcvit_harness.store import Store
 from mpcvit_harness.trainings import done, train
@@ -245,7 +245,7 @@ def record(
         for remark in _remarks(measured[key]):
             _say(pytestconfig, f"  {remark}")
     result = measured[key]
-    if isinstance(result, Lacking) and os.environ.get("CI") != "true":
+    if isinstance(result, MissingRequirement) and os.environ.get("CI") != "true":
         pytest.skip(result)
     if isinstance(result, str):
         pytest.fail(result, pytrace=False)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from mpcvit_harness.measured import Measured
+from mpcvit_harness.stored import StoredRun
 from mpcvit_harness.tables import markdown
 from spu_bench import Prediction
 
@@ -16,7 +16,7 @@ from spu_bench import Prediction
 class Point:
     """One cell: what was predicted of it, and the median of what was measured, in seconds."""
 
-    measured: Measured
+    measured: StoredRun
     prediction: Prediction
     seconds: float
 
@@ -26,7 +26,7 @@ class Point:
         return self.prediction.seconds / self.seconds - 1
 
 
-def points(measured: Iterable[Measured]) -> list[Point]:
+def points(measured: Iterable[StoredRun]) -> list[Point]:
     """Every record over a link that keeps a prediction: the data of the scatter."""
     found = []
     for m in measured:
@@ -36,7 +36,7 @@ def points(measured: Iterable[Measured]) -> list[Point]:
     return found
 
 
-def predictions(measured: list[Measured], page: Path) -> str:
+def predictions(measured: list[StoredRun], page: Path) -> str:
     """One row per predicted cell, and the errors' median and largest of each protocol."""
     all_points = points(measured)
     rows = [

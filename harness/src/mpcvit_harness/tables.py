@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mpcvit_harness.cells import ModelSpec
-from mpcvit_harness.measured import Measured
+from mpcvit_harness.stored import StoredRun
 from spu_bench import RunRecord
 from vit_models import describe, get_config
 
@@ -32,7 +32,7 @@ def floor_s(record: RunRecord) -> float:
     return record.rounds * delay_s + transfer_s
 
 
-def first_inferences(measured: list[Measured], page: Path) -> str:
+def first_inferences(measured: list[StoredRun], page: Path) -> str:
     """Private inferences over the loopback device: classes, errors, rounds and bytes."""
     rows = [
         (
@@ -54,7 +54,7 @@ def first_inferences(measured: list[Measured], page: Path) -> str:
     return markdown((*head, *more), rows)
 
 
-def links(measured: list[Measured], page: Path) -> str:
+def links(measured: list[StoredRun], page: Path) -> str:
     """The same model over each link and executor, beside the link's floor."""
     rows = []
     for m in measured:
@@ -84,7 +84,7 @@ def links(measured: list[Measured], page: Path) -> str:
     return markdown((*head, "floor s", "measured / floor", "CPU s", ""), rows)
 
 
-def shaper_cost(measured: list[Measured], page: Path) -> str:
+def shaper_cost(measured: list[StoredRun], page: Path) -> str:
     """What the user-space shaper took of a core, and how punctual it was."""
     rows = []
     for m in measured:
@@ -108,9 +108,9 @@ def shaper_cost(measured: list[Measured], page: Path) -> str:
     return markdown((*head, "late us: p50, p99", ""), rows)
 
 
-def variants(measured: list[Measured], page: Path) -> str:
+def variants(measured: list[StoredRun], page: Path) -> str:
     """One row per attention variant: what it holds, computes, sends, takes and errs by."""
-    by_name: dict[str, dict[str, Measured]] = {}
+    by_name: dict[str, dict[str, StoredRun]] = {}
     for m in measured:
         if m.cell.experiment == "variants":
             by_name.setdefault(m.cell.name, {})[m.cell.network_name] = m
@@ -154,7 +154,7 @@ def variants(measured: list[Measured], page: Path) -> str:
 class Peer:
     """One system's record of a model, and how many times as fast it is as accurate CrypTen on that link and machine."""
 
-    measured: Measured
+    measured: StoredRun
     system: str
     model: str
     times_as_fast: float | None
@@ -166,7 +166,7 @@ class Peer:
         return self.measured.record.statistics.median
 
 
-def compared(measured: Iterable[Measured]) -> list[Peer]:
+def compared(measured: Iterable[StoredRun]) -> list[Peer]:
     """The records of the peers: models, links and machines together, the slowest system of each first."""
     mine = (m for m in measured if m.cell.experiment == "peers" and m.cell.scale == "paper")
     of = [(m, *m.cell.name.removeprefix(f"{m.cell.network_name}-").rpartition("-")[::2]) for m in mine]
@@ -180,7 +180,7 @@ def compared(measured: Iterable[Measured]) -> list[Peer]:
     return sorted(found, key=lambda peer: (key(peer), -peer.seconds))
 
 
-def peers(measured: list[Measured], page: Path) -> str:
+def peers(measured: list[StoredRun], page: Path) -> str:
     """The same model on CrypTen and on SPU: a row a model, link and system, beside accurate CrypTen on that machine."""
     rows = [
         (
@@ -206,9 +206,9 @@ OVERHEAD_S = {"netns": 3.0, "docker": 8.0}
 """What the harness may take around a cell's parties, by executor."""
 
 
-def overhead(measured: list[Measured], page: Path) -> str:
+def overhead(measured: list[StoredRun], page: Path) -> str:
     """Seconds that the harness took around a cell's parties, by executor and network, of the newest code there."""
-    kinds: dict[tuple[str, str], list[Measured]] = {}
+    kinds: dict[tuple[str, str], list[StoredRun]] = {}
     for m in sorted(measured, key=lambda m: m.record.started_at, reverse=True):
         if m.record.overhead_s is not None:
             of = kinds.setdefault((str(m.record.executor.get("executor", "")), m.record.request.network.name), [])
@@ -236,7 +236,7 @@ def overhead(measured: list[Measured], page: Path) -> str:
     return markdown(head, rows)
 
 
-TABLES: dict[str, Callable[[list[Measured], Path], str]] = {
+TABLES: dict[str, Callable[[list[StoredRun], Path], str]] = {
     "first_inferences": first_inferences,
     "links": links,
     "shaper_cost": shaper_cost,

@@ -17,7 +17,7 @@ from mpc_search.record import TrainingRecord
 from mpc_search.runner import Places, attempt, run_sweep
 from mpc_search.sweep import Run, load_sweep, with_parents
 from mpcvit_harness.cells import TrainingCell
-from mpcvit_harness.measure import Settings
+from mpcvit_harness.measure_cell import Settings
 from spu_bench.executors import measurement_lock
 
 
@@ -80,17 +80,17 @@ def train(cell: TrainingCell, settings: Settings, on_wait: Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Trained:
+class FinishedRun:
     """A run that has ended, as it goes from host to host: its record and, if it is good, its checkpoint."""
 
     record: TrainingRecord
     checkpoint: tuple[Model, Any, dict[str, Any]] | None
 
     @staticmethod
-    def at(places: Places, record: TrainingRecord) -> Trained:
+    def at(places: Places, record: TrainingRecord) -> FinishedRun:
         """The run of `record`, with the checkpoint that it has at `places`."""
         path = places.checkpoint(record.name)
-        return Trained(record, load_checkpoint(path) if path.exists() else None)
+        return FinishedRun(record, load_checkpoint(path) if path.exists() else None)
 
     def keep(self, places: Places) -> None:
         """Store it at `places`."""
@@ -99,7 +99,7 @@ class Trained:
         self.record.save(places.record(self.record.name))
 
 
-def train_here(sweep: str, run: Run, directory: str, *parents: Trained) -> Trained:
+def train_here(sweep: str, run: Run, directory: str, *parents: FinishedRun) -> FinishedRun:
     """Train one run on this host, from the `directory` in which data and cost tables are, beside others that train."""
     with (
         contextlib.chdir(directory),
@@ -109,7 +109,7 @@ def train_here(sweep: str, run: Run, directory: str, *parents: Trained) -> Train
         places = Places(Path(folder) / "checkpoints", Path(folder) / "records")
         for parent in parents:
             parent.keep(places)
-        return Trained.at(places, attempt(sweep, run, places, [parent.record for parent in parents]))
+        return FinishedRun.at(places, attempt(sweep, run, places, [parent.record for parent in parents]))
 
 
 def done(cell: TrainingCell, settings: Settings) -> bool:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from mpcvit_harness import claims_tables
 from mpcvit_harness.claims import Claims
-from mpcvit_harness.measured import Measured
 from mpcvit_harness.report.trainings import Trained
+from mpcvit_harness.stored import StoredRun
 from mpcvit_harness.tables import compared, markdown, plain_accuracy
 from mpcvit_harness.verdicts import Evaluation
 from spu_bench import RunRecord
@@ -164,7 +164,7 @@ def _record(row: Shown) -> tuple[Field, ...]:
     )
 
 
-def of_peers(measured: Iterable[Measured]) -> Table:
+def of_peers(measured: Iterable[StoredRun]) -> Table:
     """The same model on CrypTen and on SPU."""
     rows = [
         (

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from mpc_search.record import SUFFIX
-from mpcvit_harness import measured
+from mpcvit_harness import stored
 from mpcvit_harness.cells import canonical_sha256
-from mpcvit_harness.measured import Measured
 from mpcvit_harness.store import LOCAL
+from mpcvit_harness.stored import StoredRun
 
 _SHAPE = (
     *("image_size", "channels", "patch", "layers", "heads", "dim", "mlp_ratio", "num_classes"),
@@ -21,7 +21,7 @@ _SHAPE = (
 
 
 @dataclass(frozen=True)
-class Trained(measured.Trained):
+class Trained(stored.StoredTraining):
     """A training record, good or not, and its file relative to the root of the store."""
 
     @property
@@ -36,7 +36,7 @@ class Trained(measured.Trained):
         return good and self.file.parts[0] != LOCAL
 
 
-def seconds_of(trained: Trained, records: Iterable[Measured]) -> list[Measured]:
+def seconds_of(trained: Trained, records: Iterable[StoredRun]) -> list[StoredRun]:
     """The records of private inferences of the same architecture and plan: weights change no latency."""
     record = trained.record
     wanted = _architecture(record.model, record.model["attention"], record.model["gelu"], record.plan)

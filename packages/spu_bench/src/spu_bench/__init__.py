@@ -8,23 +8,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from spu_bench.cost import Prediction, predict
     from spu_bench.errors import SpuBenchError
+    from spu_bench.measured_run import RunFailed, run
     from spu_bench.network import Network
     from spu_bench.options import Options
     from spu_bench.program import Program, load_program
     from spu_bench.record import RunRecord
-    from spu_bench.runner import RunFailed, run
 
 _HOMES = {
     "Network": "network",
     "Options": "options",
     "Prediction": "cost",
     "Program": "program",
-    "RunFailed": "runner",
+    "RunFailed": "measured_run",
     "RunRecord": "record",
     "SpuBenchError": "errors",
     "load_program": "program",
     "predict": "cost",
-    "run": "runner",
+    "run": "measured_run",
 }
 
 __all__ = [

@@ -17,11 +17,11 @@ from spu_bench import launch, network_cli, runtime_cli, runtimes
 from spu_bench.cost.cli import calibrate_command, predict_command
 from spu_bench.errors import SpuBenchError
 from spu_bench.executors.loopback import cores_per_party
+from spu_bench.measured_run import RunFailed, run
 from spu_bench.options import PRESETS, Options
 from spu_bench.party import run_party
 from spu_bench.program import load_program
 from spu_bench.record import RunRecord
-from spu_bench.runner import RunFailed, run
 from spu_bench.session import load_session
 
 app = typer.Typer(

@@ -9,11 +9,11 @@ from spu_bench.cost.measure import LOCKSTEP, Progress
 from spu_bench.cost.model import check, of_costs
 from spu_bench.cost.predictor import step_costs
 from spu_bench.cost.table import Calibration
+from spu_bench.measured_run import run
 from spu_bench.network import Network
 from spu_bench.options import Options
 from spu_bench.program import Program
 from spu_bench.record import RunRecord
-from spu_bench.runner import run
 
 LINK = Network(
     name="calibration",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mpcvit_harness.cells import Cell, ModelSpec
-from mpcvit_harness.models import prepare
+from mpcvit_harness.prepare import prepare
 from spu_bench import Network, Options, predict
 from vit_models import get_config
 

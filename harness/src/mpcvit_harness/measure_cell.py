@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mpc_search import SearchError
 from mpcvit_harness.cells import SCALES, Cell
-from mpcvit_harness.models import Prepared, prepare
+from mpcvit_harness.prepare import Prepared, prepare
 from mpcvit_harness.store import Store
 from spu_bench import RunFailed, RunRecord, SpuBenchError, run
 from spu_bench.executors import measurement_lock
@@ -30,7 +30,7 @@ class Settings:
     also: tuple[str, ...] = ()
 
 
-class Lacking(str):
+class MissingRequirement(str):
     """Why a `smoke` cell was not run: this machine lacks something that it needs."""
 
 
@@ -59,7 +59,7 @@ def measure(cell: Cell, settings: Settings, directory: Path, on_wait: Callable[[
             store.save(cell, _with_training(measured, prepared))
             return measured
     except SpuBenchError as error:
-        return Lacking(error) if _lacking(cell, error) else str(error)
+        return MissingRequirement(error) if _lacking(cell, error) else str(error)
     except SearchError as error:
         return str(error)
 

@@ -1,4 +1,4 @@
-"""Records that count: what tables and verdicts are made of."""
+"""Records that count: what tables, figures and verdicts are made of."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ CLASSIFIERS = ("teacher", "retrain")
 """Stages of trainings that end in a model to be used."""
 
 
-class Filed:
-    """What has its file: a record's, relative to the root of the repository."""
+class StoredRecord:
+    """A record and its file, relative to the root of the repository."""
 
     file: Path
 
@@ -27,14 +27,14 @@ class Filed:
         return self.file.parts[-3]
 
     def link(self, page: Path, text: str = "record") -> str:
-        """The record's file as a link from `page`."""
+        """The Markdown reference from `page` to the record's file."""
         up = "../" * (len(page.parts) - 1)
         return f"[{text}]({up}{self.file.as_posix()})"
 
 
 @dataclass(frozen=True)
-class Measured(Filed):
-    """A valid record of private inferences, its cell and its file."""
+class StoredRun(StoredRecord):
+    """A record of private inferences, its cell and its file."""
 
     cell: Cell
     record: RunRecord
@@ -50,42 +50,38 @@ class Measured(Filed):
 
 
 @dataclass(frozen=True)
-class Trained(Filed):
-    """A good record of a training and its file."""
+class StoredTraining(StoredRecord):
+    """A valid record of a training and its file."""
 
     record: TrainingRecord
     file: Path
 
 
-AnyTrained = TypeVar("AnyTrained", bound=Trained)
+AnyTraining = TypeVar("AnyTraining", bound=StoredTraining)
 
 
-def training_of(record: RunRecord, cell: str, trainings: Iterable[AnyTrained]) -> AnyTrained | None:
-    """The training of the weights that ran in the cell of that name, where the store has it.
-
-    Two budgets may come to the same plan, and so to the same weights: the one that the cell is named after comes first.
-    """
+def training_of(record: RunRecord, cell: str, trainings: Iterable[AnyTraining]) -> AnyTraining | None:
     made_by = record.program.made_by if record.program else {}
     fingerprint = (made_by.get("training") or {}).get("fingerprint")
     same = [t for t in trainings if fingerprint and t.record.fingerprint == fingerprint]
     return next((t for t in same if cell.endswith(f"-{t.record.name}")), same[0] if same else None)
 
 
-def counted(root: Path, results: Path) -> Iterator[Measured]:
-    """Records below `results` that say something: valid, of committed code, and not this machine's own."""
+def counted_runs(root: Path, results: Path) -> Iterator[StoredRun]:
+    """Records below `results` that count: valid, of committed code, and not from a folder of local runs."""
     for path, record in all_records(results):
         committed = path.relative_to(results).parts[0] != LOCAL
         if not committed or not isinstance(record, RunRecord) or record.status != "ok" or record.cell is None:
             continue
         if record.code.get("dirty") is False:
-            yield Measured(Cell.model_validate(record.cell), record, path.relative_to(root))
+            yield StoredRun(Cell.model_validate(record.cell), record, path.relative_to(root))
 
 
-def trained(root: Path, results: Path) -> Iterator[Trained]:
-    """The same of trainings."""
+def counted_trainings(root: Path, results: Path) -> Iterator[StoredTraining]:
+    """Records of trainings below `results` that count, by the same rule."""
     for path, record in all_trainings(results):
         committed = path.relative_to(results).parts[0] != LOCAL
         if not committed or not isinstance(record, TrainingRecord) or record.status != "ok":
             continue
         if record.code.get("dirty") is False:
-            yield Trained(record, path.relative_to(root))
+            yield StoredTraining(record, path.relative_to(root))

@@ -30,12 +30,16 @@ CELLS = [
             repeats=5,
             timeout_s=10_800,
             scale="paper",
+            may_be_wrong=True,
             labels={"attention": "mix", "kernels": kernels, "options": mode, "run": "vit_4_4_28"},
         )
         for kernels in ("tuned", "plain")
         for mode in MODES
     ),
-    *(smoke("open_truncation", mode, cifar("scale"), options=PRESETS[mode].options, repeats=20) for mode in MODES),
+    *(
+        smoke("open_truncation", mode, cifar("scale"), options=PRESETS[mode].options, repeats=20, may_be_wrong=True)
+        for mode in MODES
+    ),
 ]
 
 

@@ -73,10 +73,10 @@ CALIBRATED = ModelSpec(config="vit_7_4_32", attention="softmax", gelu="tanh")
 def calibration(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """This machine's calibration, with what waking up over a link costs, measured by the executor of the cells."""
     path = _store(pytestconfig).root / _store(pytestconfig).machine / "calibration.json"
-    if load(path).wake_s is None and pytestconfig.getoption("--executor") != "loopback":
+    if load(path).wake_s is None and pytestconfig.getoption("--mpcvit-executor") != "loopback":
         cell = Cell(experiment="prediction", name="calibrated", model=CALIBRATED)
         program = prepare(cell, tmp_path_factory.mktemp("calibrated"), Path("unused")).program
-        calibrate(program, "semi2k", path, executor=pytestconfig.getoption("--executor"))
+        calibrate(program, "semi2k", path, executor=pytestconfig.getoption("--mpcvit-executor"))
     return path
 
 
@@ -96,4 +96,4 @@ def test_prediction(
 
 
 def _store(config: pytest.Config) -> Store:
-    return Store(config.getoption("--results"), config.getoption("--machine") or machine_name())
+    return Store(config.getoption("--mpcvit-results"), config.getoption("--mpcvit-machine") or machine_name())

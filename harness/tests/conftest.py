@@ -11,9 +11,9 @@ from tiny import EXPERIMENT, save_tiny
 
 from mpc_search.config import load_config
 from mpc_search.record import Score, TrainingRecord
+from mpcvit_harness.cell_record import CellRecord
 from mpcvit_harness.cells import Cell, ModelSpec
 from mpcvit_harness.store import Store
-from spu_bench import RunRecord
 from spu_bench.samples import summarize
 
 pytest_plugins = ["pytester"]
@@ -37,12 +37,18 @@ def workplace(pytester: pytest.Pytester) -> pytest.Pytester:
 def put(tmp_path: Path) -> PutRecord:
     """Stores a record of a cell that took so many seconds, below `tmp_path`/results."""
 
-    def put_record(experiment: str, name: str, *seconds: float, machine: str = "here", **changes: Any) -> None:
-        record = RunRecord.load(ANY_RECORD)
+    def put_record(
+        experiment: str,
+        name: str,
+        *seconds: float,
+        machine: str = "here",
+        labels: dict[str, str] | None = None,
+        **changes: Any,
+    ) -> None:
+        record = CellRecord.load(ANY_RECORD)
         record.samples_s = list(seconds)
         record.statistics = summarize(list(seconds))
-        record.code = {**record.code, "dirty": False}
-        cell = Cell(experiment=experiment, name=name, model=ModelSpec(config="any"))
+        cell = Cell(experiment=experiment, name=name, model=ModelSpec(config=name), labels=labels or {})
         Store(tmp_path / "results", machine).save(cell, record.model_copy(update=changes))
 
     return put_record

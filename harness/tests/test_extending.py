@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from mpcvit_harness.cell_record import CellRecord
 from mpcvit_harness.cells import Cell, ProgramSpec
+from mpcvit_harness.errors import HarnessError
 from mpcvit_harness.prepare import prepare
 from mpcvit_harness.report import build
-from spu_bench import RunRecord, SpuBenchError
 
 PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
 
@@ -22,7 +23,7 @@ def test_the_docs_example(pytester: pytest.Pytester) -> None:
     (command,) = re.findall(r"^pytest mlp\.py (.*)$", PAGE.read_text(), re.MULTILINE)
     (pytester.path / "mlp.py").write_text(source)
     pytester.runpytest_subprocess("mlp.py", *command.split(), "--machine", "here").assert_outcomes(passed=2)
-    records = [RunRecord.load(path) for path in (pytester.path / "results").glob("here/mlp/*.json")]
+    records = [CellRecord.load(path) for path in (pytester.path / "results").glob("here/mlp/*.json")]
     assert {record.request.protocol for record in records} == {"semi2k", "cheetah"}
     assert all(record.program is not None and record.program.name == "perceptron" for record in records)
     page = build(pytester.path / "results", pytester.path / "report").read_text()
@@ -36,7 +37,7 @@ def test_the_docs_example(pytester: pytest.Pytester) -> None:
 def test_what_makes_no_program(function: str, said: str, tmp_path: Path) -> None:
     """A module or function that is not there, or gives something else, is named."""
     cell = Cell(experiment="e", name="n", model=ProgramSpec(function=function))
-    with pytest.raises(SpuBenchError, match=said):
+    with pytest.raises(HarnessError, match=said):
         prepare(cell, tmp_path, tmp_path)
 
 

@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 from experiment_files import cells_of
 
+from mpcvit_harness.cell_record import CellRecord
 from mpcvit_harness.cells import Cell, ModelSpec
 from mpcvit_harness.predictions import points, predictions
 from mpcvit_harness.stored import StoredRun
 from spu_bench import Network, Prediction, RunRecord
 from spu_bench.cost.calibrate import LINK as LINK_OF_CALIBRATION
 from spu_bench.network import PRESETS
+from spu_bench.provenance import CodeVersion, machine
 from spu_bench.record import Request
 from spu_bench.samples import summarize
 
@@ -29,14 +31,15 @@ def measured(name: str, seconds: float, predicted: float | None) -> StoredRun:
         statistics=summarize([seconds]),
         started_at="",
         duration_s=0,
-        cell=cell.model_dump(),
+        machine=machine(),
+        code=CodeVersion(source=""),
     )
     if predicted is not None:
         parts = {"seconds": predicted, "compute_s": 1.0, "floor_s": predicted - 1.0, "wake_s": 0.0, "waited": 1.0}
         counts = {"turns": 1, "sent_bytes": (1, 1), "sent_messages": (1, 1), "operations": []}
         named = {"program": name, "fingerprint": "", "protocol": "semi2k", "network": LINK}
-        record.prediction = Prediction.model_validate({**named, **parts, **counts}).model_dump(mode="json")
-    return StoredRun(cell, record, Path("results") / "here" / "prediction" / f"{name}.json")
+        record.prediction = Prediction.model_validate({**named, **parts, **counts})
+    return StoredRun(CellRecord.of(cell, record), Path("results") / "here" / "prediction" / f"{name}.json")
 
 
 def test_cells() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mpc_search import Model, save_checkpoint
-from spu_bench import RunRecord
+from mpcvit_harness.cell_record import CellRecord
 from vit_models import AttentionPlan, ViTConfig, init
 
 EXPERIMENT = """
@@ -35,7 +35,7 @@ def test_runs(cell, record):
     assert len(record.samples_s) == cell.repeats
 """
 
-LACKING = """
+MISSING = """
 from mpcvit_harness.cells import Cell, ModelSpec
 TINY = ModelSpec(config="tiny", weights="checkpoint:tiny")
 CELLS = [
@@ -96,8 +96,8 @@ def listed(workplace: pytest.Pytester, *arguments: str) -> list[dict[str, Any]]:
     return cells
 
 
-def content(path: Path) -> tuple[str | None, list[int], int]:
+def content(path: Path) -> tuple[str, list[int], int]:
     """What is the same in two measurements of one cell."""
-    record = RunRecord.load(path)
+    record = CellRecord.load(path)
     assert record.status == "ok"
     return record.cell_fingerprint, record.sent_bytes, len(record.samples_s)

@@ -1,4 +1,4 @@
-"""The command line: mpcvit-report build | claims | tables | check | compare | costs."""
+"""The command line: mpcvit-report build | claims | tables | check | compare | costs | migrate."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from mpcvit_harness import claims_tables
 from mpcvit_harness.cells import ModelSpec
 from mpcvit_harness.claims import CLAIMS, ClaimsError, load
 from mpcvit_harness.compare import compare, table
+from mpcvit_harness.errors import HarnessError
+from mpcvit_harness.experiment_files import EXPERIMENTS, all_cells
+from mpcvit_harness.migrate import migrate
 from mpcvit_harness.pages import stale, write
 from mpcvit_harness.plan_costs import cost_table
 from mpcvit_harness.report import build
@@ -100,6 +103,23 @@ def check_command(
         raise typer.Exit(1)
 
 
+@app.command("migrate")
+def migrate_command(
+    results: Annotated[Path, typer.Option(help="Root of the store of records.")] = Path("results"),
+    experiments: Annotated[Path, typer.Option(help="The experiments, which give the labels.")] = EXPERIMENTS,
+) -> None:
+    """Bring the records below RESULTS up to date: schema, fingerprints, file names, labels. Nothing is measured.
+
+    Example: mpcvit-report migrate --results results
+    """
+    done = migrate(results, all_cells(experiments))
+    for path, why in [*done.notes, *done.refused]:
+        print(f"{path}: {why}")
+    print(f"{len(done.changed)} records migrated, {done.unchanged} up to date, {len(done.refused)} refused")
+    if done.refused:
+        raise typer.Exit(1)
+
+
 @app.command("costs")
 def costs_command(
     config: Annotated[str, typer.Option(help="The model's architecture.")] = "vit_7_4_32",
@@ -168,7 +188,7 @@ def main() -> None:
     """Run the command line."""
     try:
         app()
-    except SpuBenchError as error:
+    except (HarnessError, SpuBenchError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2 if error.reason == "bad_input" else 1) from None
     except ClaimsError as error:

@@ -1,16 +1,15 @@
-"""How long a cell will take, as far as past records tell."""
+"""The expected time of a cell, from the records of earlier runs."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ValidationError
-
 from mpc_search.record import TrainingRecord
+from mpcvit_harness.cell_record import CellRecord
 from mpcvit_harness.cells import AnyCell, Cell, TrainingCell
 from mpcvit_harness.store import all_records, all_trainings
 from mpcvit_harness.trainings import folder
@@ -19,16 +18,19 @@ from spu_bench import Network, RunRecord
 
 @dataclass(frozen=True)
 class Expected:
-    """Seconds that a cell will take in all, and the kind of record that says so."""
+    """The expected seconds of a whole cell, and the kind of record that they come from."""
 
     seconds: float
-    basis: Literal["same cell", "same model", "other link", "similar cells"]
+    basis: Literal["same cell", "same model", "other network", "similar cells"]
 
 
 @dataclass(frozen=True)
 class _Seen:
-    cell: Cell
-    record: RunRecord
+    record: CellRecord
+
+    @property
+    def cell(self) -> Cell:
+        return self.record.cell
 
     @property
     def each_s(self) -> float:
@@ -37,27 +39,27 @@ class _Seen:
 
     @property
     def around_s(self) -> float:
-        """What the run took beside its inferences."""
+        """Seconds of the run beside its inferences."""
         return max(0.0, self.record.duration_s - inferences(self.cell) * self.each_s)
 
 
 class Past:
-    """The valid records of a store; those of `machine` are asked first."""
+    """The whole records of a store; those of `machine` come first."""
 
     def __init__(
-        self, records: Iterable[tuple[str, RunRecord]], machine: str, trained: Iterable[TrainingRecord] = ()
+        self, records: Iterable[tuple[str, CellRecord]], machine: str, trained: Iterable[TrainingRecord] = ()
     ) -> None:
         ordered = sorted(records, key=lambda of: (of[0] == machine, of[1].started_at), reverse=True)
-        self._seen = list(_with_cells(record for _, record in ordered))
+        self._seen = [_Seen(record) for _, record in ordered if record.statistics is not None and record.traffic()]
         self._trained = list(trained)
 
     @classmethod
     def of(cls, root: str | Path, machine: str) -> Past:
-        """Every valid record below `root`."""
+        """Every whole record below `root`."""
         found = [
             (path.relative_to(root).parts[0], record)
             for path, record in all_records(root)
-            if isinstance(record, RunRecord) and record.status == "ok"
+            if isinstance(record, CellRecord) and record.status in ("ok", "wrong")  # wrong logits take no other time
         ]
         trained = [
             record for _, record in all_trainings(root) if isinstance(record, TrainingRecord) and record.status == "ok"
@@ -65,23 +67,28 @@ class Past:
         return cls(found, machine, trained)
 
     def expect(self, cell: AnyCell) -> Expected | None:
-        """Seconds of `cell`: of itself, of its model with another count or over another link, or of its like.
+        """Seconds of `cell`: from its own record, from its model with another count or network, or from similar cells.
 
-        Over another link a latency differs by what the two links themselves take: rounds x delay + bytes / rate.
-        Of a training: of that run, or of those of its sweep. None where no record is near enough.
+        Over another network a latency differs by what the two networks themselves take: rounds x delay + bytes / rate.
+        For a training: from that run, or from those of its sweep. None where no record is near enough.
         """
         if isinstance(cell, TrainingCell):
             return self._expect_training(cell)
+        fingerprint = cell.fingerprint()
         for seen in self._seen:
-            if seen.record.cell_fingerprint == cell.fingerprint():
+            if seen.record.cell_fingerprint == fingerprint:
                 return Expected(seen.record.duration_s, "same cell")
         same = [seen for seen in self._seen if _alike(seen.cell, cell) and seen.cell.model == cell.model]
         for seen in same:
             if seen.cell.network == cell.network:
                 return Expected(seen.around_s + inferences(cell) * seen.each_s, "same model")
         for seen in same:
-            each = seen.each_s + link_s(network_of(cell), seen.record) - link_s(network_of(seen.cell), seen.record)
-            return Expected(seen.around_s + inferences(cell) * max(0.0, each), "other link")
+            each = (
+                seen.each_s
+                + network_s(cell.network_value, seen.record)
+                - network_s(seen.cell.network_value, seen.record)
+            )
+            return Expected(seen.around_s + inferences(cell) * max(0.0, each), "other network")
         similar = [
             seen.around_s + inferences(cell) * seen.each_s
             for seen in self._seen
@@ -102,13 +109,8 @@ def inferences(cell: Cell) -> int:
     return cell.repeats * cell.batches + cell.warmup
 
 
-def network_of(cell: Cell) -> Network:
-    """The link of a cell as a value."""
-    return cell.network if isinstance(cell.network, Network) else Network.load(cell.network)
-
-
-def link_s(network: Network, record: RunRecord) -> float:
-    """Seconds that `network` by itself would take for what `record` sent in one inference."""
+def network_s(network: Network, record: RunRecord) -> float:
+    """Seconds that `network` by itself takes for what `record` sent in one inference."""
     rates = [rate for rate in (network.rate_mbit, network.rate_back_mbit) if rate is not None]
     transfer = max(record.sent_bytes) * 8 / (min(rates) * 1e6) if rates else 0.0
     return record.rounds * network.one_way_ms / 1e3 + transfer
@@ -116,13 +118,3 @@ def link_s(network: Network, record: RunRecord) -> float:
 
 def _alike(first: Cell, second: Cell) -> bool:
     return (first.protocol, first.runtime, first.options) == (second.protocol, second.runtime, second.options)
-
-
-def _with_cells(records: Iterable[RunRecord]) -> Iterator[_Seen]:
-    for record in records:
-        if record.statistics is None or not record.traffic():
-            continue
-        try:
-            yield _Seen(Cell.model_validate(record.cell), record)
-        except ValidationError:
-            continue  # of a cell as it was before: it tells nothing about today's

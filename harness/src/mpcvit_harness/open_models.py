@@ -1,4 +1,4 @@
-"""The open division's models as cells: tuned kernels on SPU 0.9.5, exact GeLU, and small ones that show a way runs."""
+"""The open division's models as cells: tuned kernels on SPU 0.9.5, exact GeLU; and small ones for smoke cells."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def cifar(attention: str, **more: Any) -> ModelSpec:
 
 
 def session(attention: str, **more: Any) -> ModelSpec:
-    """`cifar` as a session serves it: what stays the same in every inference is opened once."""
+    """`cifar` for a session of many inferences: what stays the same in all of them is opened once."""
     return cifar(attention, open_weights_once=True, **more)
 
 
@@ -35,7 +35,7 @@ def smallest(spec: ModelSpec) -> ModelSpec:
 
 
 def smoke(experiment: str, name: str, model: ModelSpec, labels: dict[str, str] | None = None, **more: Any) -> Cell:
-    """A cell of seconds on loopback, which no table shows: that this way of running runs."""
+    """A cell of seconds on loopback, in no table: it only shows that this way to run works."""
     settings: dict[str, Any] = {"repeats": 2, "warmup": 0, "timeout_s": 600, **more}
     shown = {"attention": model.attention, "kernels": model.kernels, **(labels or {})}
     small = smallest(model)

@@ -29,6 +29,9 @@ PAGES = (
 
 Table = Callable[[list[StoredRun], Path], str]
 
+STUDIES = ("paper_truncation", "open_truncation")
+"""Tables that show runs with wrong logits too."""
+
 TABLES: dict[str, Table] = {**tables.TABLES, **paper_tables.TABLES, **open_tables.TABLES, "predictions": predictions}
 
 _MARKERS = re.compile(r"(<!-- table (?P<name>\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
@@ -49,12 +52,13 @@ def stale(root: Path, results: Path) -> list[Path]:
 
 def _changed(root: Path, results: Path) -> dict[Path, str]:
     """Pages whose tables do not follow from the records, with the text that does."""
-    measured = list(counted_runs(root, results))
+    runs = list(counted_runs(root, results))
+    measured = [run for run in runs if run.is_latency]
     claims = load(root / CLAIMS)
     trainings = list(counted_trainings(root, results))
     made = TABLES | _training_tables(trainings) | _claims_tables(claims, evaluate(claims, measured, trainings))
     pages = {root / name: Path(name) for name in PAGES if (root / name).exists()}
-    filled = {path: _filled(path.read_text(), made, measured, name) for path, name in pages.items()}
+    filled = {path: _filled(path.read_text(), made, runs, name) for path, name in pages.items()}
     return {path: text for path, text in filled.items() if text != path.read_text()}
 
 
@@ -85,6 +89,7 @@ def _filled(text: str, made: dict[str, Table], measured: list[StoredRun], page: 
         name = match["name"]
         if name not in made:
             raise ValueError(f"{page}: there is no table {name!r}, use one of {', '.join(made)}")
-        return f"{match[1]}{made[name](measured, page)}{match[3]}"
+        shown = measured if name in STUDIES else [run for run in measured if run.is_latency]
+        return f"{match[1]}{made[name](shown, page)}{match[3]}"
 
     return _MARKERS.sub(fill, text)

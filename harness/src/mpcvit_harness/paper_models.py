@@ -1,8 +1,8 @@
 """The paper's models as cells of the paper division: SPU 0.3.1b0, tanh GeLU, heads one after another, `wan`.
 
-Data sets are named as in the table of published numbers. The searched plans are lost; what is known is how many heads
-they keep, so a budget's plan here has that many, spread evenly over the layers. That the place does not matter while
-heads run one after another is measured by `harness/experiments/paper_placements.py`.
+Data sets are named as in the table of published numbers. The searched plans are lost; known is how many heads they
+keep, so a budget's plan here has that many, spread evenly over the layers. `harness/experiments/paper_placements.py`
+measures that the place does not matter while heads run one after another.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ Heads = tuple[tuple[Literal[0, 1], ...], ...]
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set of the paper and the architecture that it takes there."""
+    """A data set of the paper, and the paper's architecture for it."""
 
     name: str
     config: str
     classes: int
     fewer_heads: tuple[int, ...]
-    """Heads a layer of the models with fewer heads, in the order in which the paper numbers them: a reading."""
+    """Heads a layer of the models with fewer heads, in the order of the paper's numbers: our reading."""
     overrides: dict[str, Any] = field(default_factory=dict)
     """Fields of the architecture that are replaced."""
 
@@ -68,7 +68,7 @@ class DataSet:
     def mpcvit_plus(self, mu: float, level: Literal["token", "layer"], share: float, fuse: bool) -> ModelSpec:
         """MPCViT+ at budget `mu` with GeLU on `share` of all tokens of all layers, or on `share` of the layers.
 
-        The published plans are lost; one paper that quotes them says 75 %. Which tokens stay changes no cost.
+        The published plans are lost; a paper that quotes them says 75 %. Which tokens keep GeLU changes no cost.
         """
         layers = self.shape.layers
         units = self.shape.tokens if level == "token" else 1
@@ -81,11 +81,11 @@ CIFAR10 = DataSet("cifar10", "vit_7_4_32", 10, (1, 2, 3))
 CIFAR100 = DataSet("cifar100", "vit_7_4_32", 100, (1, 2, 3))
 TINY = DataSet("tiny_imagenet", "vit_9_12_64", 200, (1, 3, 6, 8))
 TOY = DataSet("toy", "vit_7_4_32", 10, (1, 2, 3), {"layers": 1, "dim": 16, "patch": 16})
-"""No data set: one layer, five tokens, for cells that show that an experiment runs."""
+"""Not a data set: one layer and five tokens, for cells that only show that an experiment runs."""
 
 
 def kept(layers: int, heads: int, mu: float) -> int:
-    """Heads on at budget `mu`: of all heads of all layers the int((1 - mu) x all) lowest-ranked are off.
+    """Heads on at budget `mu`: the int((1 - mu) x all) lowest-ranked of all heads of all layers are off.
 
     Source: the original's train.py, which truncates. 3, 9, 14, 20 of 28 and 11, 33, 54, 76 of 108.
     """
@@ -93,7 +93,7 @@ def kept(layers: int, heads: int, mu: float) -> int:
 
 
 def spread(layers: int, heads: int, on: int) -> Heads:
-    """`on` heads over `layers` as evenly as it goes, the first ones of each layer."""
+    """`on` heads over `layers` as evenly as possible, the first ones of each layer."""
     counts = [on * (i + 1) // layers - on * i // layers for i in range(layers)]
     return tuple(tuple(1 if head < count else 0 for head in range(heads)) for count in counts)
 
@@ -146,9 +146,9 @@ def main_rows(data: DataSet) -> Models:
 
 
 def baselines(data: DataSet) -> Models:
-    """The other models of the table, each in the reading that its own paper or the MPCViT code suggests.
+    """The other models of the table, each as its own paper or the MPCViT code suggests.
 
-    - MPCFormer: 2Quad attention and Quad in place of GeLU, as MPCFormer has them.
+    - MPCFormer: 2Quad attention, and Quad in place of GeLU, as in MPCFormer.
     - THE-X: its estimated reciprocal, and ReLU in place of GeLU; LayerNorm stays.
     - Linformer: keys and values projected to .3, .5, .7 of the tokens.
     - Softmax-Scale: the paper names no share. On each data set its seconds lie at .69 to .70 of the way from ScaleAttn
@@ -181,9 +181,9 @@ def baselines(data: DataSet) -> Models:
 
 
 def readings(data: DataSet) -> Models:
-    """Other readings of rows that the first one may not answer.
+    """Other readings of rows, where the first one may not be the paper's.
 
-    A model of ScaleAttn alone needs no loop over heads, which selects between two kinds: `batched` is without it.
+    A model of ScaleAttn alone requires no loop over heads, which selects between two kinds: `batched` has none.
     """
     half = spread(*data.grid, kept(*data.grid, 0.5))
     batched = {"kernels": "plain"}
@@ -203,14 +203,14 @@ def readings(data: DataSet) -> Models:
 
 
 def main_thrice(name: str) -> int:
-    """Inferences of a cell: three of the main table's rows, one of all others."""
+    """Inferences of a cell: three for the rows of the main table, one for all others."""
     return 3 if name.startswith("main-") else 1
 
 
 def cells(experiment: str, models: Models, repeats: Callable[[str], int] = lambda name: 3, **more: Any) -> list[Cell]:
-    """A cell a model, as the paper measured: on its SPU, over `wan`, no warm-up.
+    """One cell a model, as the paper measured: on its SPU, over `wan`, without a warm-up.
 
-    The paper timed one inference. Nothing is compiled in it here either: the parties compile before the clock starts.
+    The paper timed one inference. Here too nothing is compiled in it: the parties compile before the clock starts.
     """
     settings: dict[str, Any] = {"runtime": RUNTIME, "network": "wan", "warmup": 0, "scale": "paper", **more}
     return [
@@ -227,6 +227,6 @@ def cells(experiment: str, models: Models, repeats: Callable[[str], int] = lambd
 
 
 def smoke(experiment: str, models: Models, **more: Any) -> list[Cell]:
-    """A cell a model that runs in seconds on one host: one inference of a toy over the loopback device."""
+    """One cell a model that runs in seconds on one host: one inference of a toy over the loopback device."""
     settings: dict[str, Any] = {"network": "loopback", "scale": "smoke", "timeout_s": 300, **more}
     return cells(experiment, {f"toy-{name}": model for name, model in models.items()}, lambda name: 1, **settings)

@@ -22,10 +22,10 @@ def cost_table(
 ) -> dict[str, Any]:
     """Predicted seconds as JSON values: `layers[l][k]` with k heads of layer l on, and `rest` for all else.
 
-    `model` is a mix; its own plan does not matter. A plan's seconds are the rest and its layers' added up, since SPU
-    works through a Program step by step. The Programs with 0, 1, ..., all heads on in every layer are exported and
-    predicted, of which none is run but for kinds of steps that the calibration does not know. Layers are equal, and
-    what all plans have in common is in `rest`. Raises ValueError where the model is no mix, SpuBenchError as `predict`.
+    `model` is a mix; its own plan does not matter. A plan takes the sum of `rest` and of its layers, since SPU runs a
+    Program step by step. The Programs with 0, 1, ..., all heads on in every layer are exported and predicted; none is
+    run, except for kinds of steps whose costs are not known yet. Layers are equal, and what all plans have in common is
+    in `rest`. Raises ValueError where the model is not a mix, SpuBenchError as `predict` does.
     """
     config = get_config(model.config, num_classes=model.num_classes, **model.overrides)
     asked = network if isinstance(network, Network) else Network.load(network)

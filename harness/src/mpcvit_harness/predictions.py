@@ -32,7 +32,7 @@ def points(measured: Iterable[StoredRun]) -> list[Point]:
     for m in measured:
         shaped = m.record.request.network.is_shaped
         if shaped and m.record.prediction is not None and m.record.statistics is not None:
-            found.append(Point(m, Prediction.model_validate(m.record.prediction), m.record.statistics.median))
+            found.append(Point(m, m.record.prediction, m.record.statistics.median))
     return found
 
 

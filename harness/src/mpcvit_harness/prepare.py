@@ -1,4 +1,4 @@
-"""From a cell's model to a Program, its inputs and the logits to expect in plaintext."""
+"""From a cell's model to its Program, its inputs and the expected logits in plaintext."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ import numpy.typing as npt
 
 from mpc_search import Model, fashion_mnist, load_checkpoint, predict
 from mpcvit_harness.cells import Cell, ModelSpec, ProgramSpec
-from spu_bench import Program, SpuBenchError, load_program
+from mpcvit_harness.errors import HarnessError
+from spu_bench import Program, load_program
+from spu_bench.record import TrainingOrigin
 from vit_models import AttentionPlan, Calibration, calibrate, export_program, get_config, get_kernels, init
 from vit_models.program import Program as MadeProgram
 
@@ -22,16 +24,19 @@ CALIBRATION_IMAGES = 128
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a run needs: the Program, how its weights were trained; of real images the file and plaintext logits."""
+    """What a run requires: the Program, the training of its weights; the file of images and their plaintext logits."""
 
     program: Program
-    training: dict[str, Any] | None = None
+    training: TrainingOrigin | None = None
     inputs: Path | None = None
     expected: npt.NDArray[np.float32] | None = None
 
 
 def prepare(cell: Cell, directory: Path, checkpoints: Path, sweeps: Path | None = None) -> Prepared:
-    """Export the cell's model into `directory` and draw its images (the first of Fashion-MNIST's test images)."""
+    """Export the cell's model into `directory`, with its images (the first of Fashion-MNIST's test images).
+
+    Raises HarnessError, SearchError, SpuBenchError or ValueError where there is no such model, or it has no Program.
+    """
     spec = cell.model
     if isinstance(spec, ProgramSpec):
         return Prepared(load_program(_made(spec).save(directory / "program")))
@@ -60,37 +65,37 @@ def prepare(cell: Cell, directory: Path, checkpoints: Path, sweeps: Path | None 
 
 
 def _made(spec: ProgramSpec) -> MadeProgram:
-    """Call the function that `spec` names; SpuBenchError where there is none, or where it returns something else."""
+    """Call the function that `spec` names; HarnessError where there is none, or where it returns something else."""
     module, _, name = spec.function.partition(":")
     try:
         function: Callable[..., Any] = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise SpuBenchError(
-            f"There is no {spec.function} here: {error}.",
-            "name a module that can be imported, and its function.",
-            "bad_input",
+        raise HarnessError(
+            f"There is no {spec.function} here: {error}", "name a module that can be imported, and its function."
         ) from error
     made = function(**spec.arguments) if callable(function) else function
     if not isinstance(made, MadeProgram):
-        raise SpuBenchError(
-            f"{spec.function} returned a {type(made).__name__}.", "return a vit_models.program.Program.", "bad_input"
-        )
+        raise HarnessError(f"{spec.function} returned a {type(made).__name__}", "return a vit_models.program.Program.")
     return made
 
 
-def _model(spec: ModelSpec, trained: dict[str, Path | None]) -> tuple[Model, dict[str, Any], dict[str, Any] | None]:
+def _model(spec: ModelSpec, trained: dict[str, Path | None]) -> tuple[Model, dict[str, Any], TrainingOrigin | None]:
     kind, _, which = spec.weights.partition(":")
     if (folder := trained.get(kind)) is not None:
-        return load_checkpoint(folder / which)
+        model, params, about = load_checkpoint(folder / which)
+        known = {name: about[name] for name in TrainingOrigin.model_fields if name in about}
+        return model, params, TrainingOrigin.model_validate(known)
     if kind != "random":
-        raise ValueError(f"weights are random:SEED, checkpoint:NAME or sweep:SWEEP/RUN, not {spec.weights!r}")
+        raise HarnessError(
+            f"There are no weights {spec.weights!r}", "use random:SEED, checkpoint:NAME or sweep:SWEEP/RUN."
+        )
     config = get_config(spec.config, num_classes=spec.num_classes, **spec.overrides)
     gelu = spec.gelu or "exact"
     return Model(config, spec.attention, _plan(spec), gelu), init(config, int(which), attention=spec.attention), None
 
 
 def _calibration(model: Model, params: dict[str, Any], spec: ModelSpec) -> Calibration | None:
-    """What the tuned kernels have to know of the model: from training images, or noise where weights are random."""
+    """The calibration that tuned kernels require: from training images, or from noise where weights are random."""
     if get_kernels(spec.kernels).tailor is None:
         return None
     config = model.config

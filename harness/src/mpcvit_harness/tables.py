@@ -15,8 +15,8 @@ from vit_models import describe, get_config
 
 def plain_accuracy(record: RunRecord) -> str:
     """Accuracy of a record's trained weights in plaintext, with the number of test images; nothing for random ones."""
-    training = record.program.made_by.get("training") if record.program else None
-    return f"{training['test_accuracy']:.2%} of {training['test_images']:,}" if training else ""
+    training = record.program.training if record.program else None
+    return f"{training.test_accuracy:.2%} of {training.test_images:,}" if training else ""
 
 
 def floor_s(record: RunRecord) -> float:
@@ -69,8 +69,8 @@ def links(measured: list[StoredRun], page: Path) -> str:
         rows.append(
             (
                 m.cell.network_name,
-                str(m.record.executor.get("executor", "")),
-                str(m.record.executor.get("shaper", "")),
+                m.record.executor.name if m.record.executor else "",
+                m.record.executor.shaper if m.record.executor else "",
                 probed,
                 m.seconds,
                 str(m.record.statistics.n),
@@ -88,19 +88,19 @@ def shaper_cost(measured: list[StoredRun], page: Path) -> str:
     """What the user-space shaper took of a core, and how punctual it was."""
     rows = []
     for m in measured:
-        costs = m.record.executor.get("shaper_cost") or []
+        costs = m.record.executor.shaper_cost if m.record.executor else []
         if m.cell.experiment != "links" or not costs:
             continue
-        busier = max(costs, key=lambda cost: cost["cpu_share_peak"])
+        busier = max(costs, key=lambda cost: cost.cpu_share_peak)
         probes = [*m.record.link_before, *m.record.link_after]
         rows.append(
             (
                 f"`{m.cell.network_name}`",
-                str(m.record.executor["executor"]),
+                m.record.executor.name if m.record.executor else "",
                 f"{max(p.rtt_ms for p in probes):.3f} ({max(p.rtt_p99_ms for p in probes):.3f})",
-                f"{busier['cpu_share_peak']:.0%}",
-                f"{busier['cpu_seconds'] / busier['seconds']:.1%}",
-                f"{busier['late_us_p50']:.0f}, {busier['late_us_p99']:.0f}",
+                f"{busier.cpu_share_peak:.0%}",
+                f"{busier.cpu_seconds / busier.seconds:.1%}",
+                f"{busier.late_us_p50 or 0:.0f}, {busier.late_us_p99 or 0:.0f}",
                 m.link(page),
             )
         )
@@ -211,8 +211,10 @@ def overhead(measured: list[StoredRun], page: Path) -> str:
     kinds: dict[tuple[str, str], list[StoredRun]] = {}
     for m in sorted(measured, key=lambda m: m.record.started_at, reverse=True):
         if m.record.overhead_s is not None:
-            of = kinds.setdefault((str(m.record.executor.get("executor", "")), m.record.request.network.name), [])
-            if not of or of[0].record.code.get("source") == m.record.code.get("source"):
+            of = kinds.setdefault(
+                (m.record.executor.name if m.record.executor else "", m.record.request.network.name), []
+            )
+            if not of or of[0].record.code.source == m.record.code.source:
                 of.append(m)
     rows = []
     for (name, network), cells in sorted(kinds.items()):

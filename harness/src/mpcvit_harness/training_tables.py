@@ -43,7 +43,7 @@ def budgets(measured: Sequence[StoredRun], trainings: Sequence[StoredTraining], 
     """Accuracy of each plan beside its measured seconds, the fastest first, of those seeds that were measured."""
     pairs: dict[tuple[str, str], list[tuple[StoredRun, StoredTraining]]] = {}
     for m in measured:
-        if m.cell.experiment == "budgets" and (training := training_of(m.record, m.cell.name, trainings)):
+        if m.cell.experiment == "budgets" and (training := training_of(m.record, trainings)):
             run = training.record.name.removesuffix(f"-s{training.record.seed}")
             pairs.setdefault((m.cell.name.removesuffix(f"-{training.record.name}"), run), []).append((m, training))
     rows = []

@@ -44,7 +44,7 @@ def evaluate(claims: Claims, measured: Iterable[StoredRun], trained: Iterable[St
     all of them, seed by seed.
     """
     machines: dict[str, dict[tuple[str, str], StoredRun]] = {}
-    for one in sorted(measured, key=lambda m: m.record.started_at):
+    for one in sorted((m for m in measured if m.is_latency), key=lambda m: m.record.started_at):
         machines.setdefault(one.machine, {})[one.cell.experiment, one.cell.name] = one
     runs = {(one.record.experiment, one.record.name): one for one in sorted(trained, key=lambda m: m.record.started_at)}
     return [_evaluate(claim, machines, runs, claims.commands) for claim in claims.claims]

@@ -10,14 +10,14 @@ from typing import Any
 
 from requirements_of_tests import lacks_commands, lacks_root, require
 
-from spu_bench.executors import source
+from spu_bench.source_files import source_hash
 
 BUILD = Path(__file__).resolve().parents[3] / "docker" / "build"
 
 
 def image_of_this_source(engine: Any, runtime: str) -> str:
     """The name of the image that has `runtime`."""
-    name = f"spu-bench:{source.source_hash()}-{runtime}"
+    name = f"spu-bench:{source_hash()}-{runtime}"
     try:
         engine.images.get(name)
     except importlib.import_module("docker").errors.ImageNotFound:

@@ -96,7 +96,7 @@ def build(results: Path, out: Path, claims: Path | None = None) -> Path:
     """
     loaded = load(claims) if claims else None
     shown, trainings, unreadable = _read(results)
-    measured = [replace(m, file=_page(m.file)) for m in counted_runs(results, results)]
+    measured = [replace(m, file=_page(m.file)) for m in counted_runs(results, results) if m.is_latency]
     evaluations = evaluate(loaded, measured, [replace(t, file=t.page) for t in trainings if t.counts]) if loaded else []
     machines = details.machines(shown, trainings)
     records, peers = tables.of_records(shown), tables.of_peers(measured)
@@ -123,7 +123,7 @@ def build(results: Path, out: Path, claims: Path | None = None) -> Path:
     )
     using = _using(evaluations)
     for one in shown:
-        training = training_of(one.record, one.record.cell["name"] if one.record.cell else "", trainings)
+        training = training_of(one.record, trainings)
         site.page(
             one.page,
             "cell.html",

@@ -112,7 +112,7 @@ def breakdown(measured: Iterable[StoredRun]) -> list[Rows]:
             ]
             name = _name(m)
             if [_name(other) for other in of].count(name) > 1:
-                name += f", {m.record.executor.get('executor', '')}"
+                name += f", {m.record.executor.name if m.record.executor else ''}"
             bars.append(Bar(name, m.file.as_posix(), parts, f"{_median(m):.2f} s"))
         shown = {part.kind for bar in bars for part in bar.parts}
         found.append(Rows(title, {kind: PARTS[kind][0] for kind in PARTS if kind in shown}, bars, []))
@@ -202,20 +202,19 @@ def _trained(measured: Sequence[StoredRun], trainings: Sequence[Trained]) -> lis
             point = Point(_median(m), 100 * record.test.accuracy, kind, record.name, tip, trained.page.as_posix())
             found.append((_chart(record.data[0].name, m), point))
     for m in over_wan:
-        made_by = m.record.program.made_by if m.record.program else {}
-        training = made_by.get("training")
-        if training and training_of(m.record, m.cell.name, trainings) is None:
-            accuracy = f"{training['test_accuracy']:.2%} of {training['test_images']:,} test images"
+        training = m.record.program.training if m.record.program else None
+        if training and training_of(m.record, trainings) is None:
+            accuracy = f"{training.test_accuracy:.2%} of {training.test_images:,} test images"
             tip = f"{m.cell.name}\n{accuracy}\n{m.seconds} s measured"
-            point = Point(_median(m), 100 * training["test_accuracy"], "trained", m.cell.name, tip, m.file.as_posix())
-            found.append((_chart(training.get("data", "trained"), m), point))
+            point = Point(_median(m), 100 * training.test_accuracy, "trained", m.cell.name, tip, m.file.as_posix())
+            found.append((_chart(training.data or "trained", m), point))
     return found
 
 
 def _chart(data: str, m: StoredRun) -> str:
     """Where a point of ours belongs: what takes seconds is another thing where heads go one after another."""
-    made_by = m.record.program.made_by if m.record.program else {}
-    return DATA_SETS.get(data, data) + (", heads one after another" if made_by.get("kernels") == "paper" else "")
+    kernels = m.record.program.made_by.kernels if m.record.program else None
+    return DATA_SETS.get(data, data) + (", heads one after another" if kernels == "paper" else "")
 
 
 def _short(model: str, mu: str | None, kd: bool) -> str:
@@ -236,7 +235,7 @@ def _network(m: StoredRun) -> str:
 
 
 def _said(m: StoredRun) -> str:
-    executor = m.record.executor.get("executor", "")
+    executor = m.record.executor.name if m.record.executor else ""
     return f"{_name(m)}\n{m.cell.network_name} ({executor}): {m.seconds} s"
 
 

@@ -42,14 +42,14 @@ def seconds_of(trained: Trained, records: Iterable[StoredRun]) -> list[StoredRun
     wanted = _architecture(record.model, record.model["attention"], record.model["gelu"], record.plan)
     found = []
     for m in records:
-        made_by = m.record.program.made_by if m.record.program else {}
-        if "config" not in made_by:
+        made_by = m.record.program.made_by if m.record.program else None
+        if made_by is None or made_by.config is None:
             continue  # no model of vit_models
-        if _architecture(made_by["config"], made_by["attention"], made_by["gelu"], made_by["plan"]) == wanted:
+        if _architecture(made_by.config, made_by.attention, made_by.gelu, made_by.plan) == wanted:
             found.append(m)
     return found
 
 
-def _architecture(config: dict[str, Any], attention: str, gelu: str, plan: dict[str, Any] | None) -> str:
+def _architecture(config: dict[str, Any], attention: str | None, gelu: str | None, plan: dict[str, Any] | None) -> str:
     shape = {name: config.get(name) for name in _SHAPE}
     return canonical_sha256([shape, attention, gelu, plan])

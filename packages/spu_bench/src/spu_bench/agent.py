@@ -42,7 +42,7 @@ def about() -> dict[str, Any]:
     """What this host is: its machine, and its version of spu_bench."""
     from spu_bench import provenance
 
-    return {"machine": provenance.machine(), "source": provenance.code()["source"]}
+    return {"machine": provenance.machine().model_dump(mode="json"), "source": provenance.code().source}
 
 
 def serve(incoming: IO[bytes], outgoing: IO[bytes]) -> None:

@@ -84,6 +84,8 @@ def run_command(
     if json is not None:
         record.save(json)
     Console().print(_table(record))
+    if record.status == "wrong":
+        raise record.wrong_logits()
 
 
 @app.command()

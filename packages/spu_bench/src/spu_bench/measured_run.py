@@ -1,4 +1,4 @@
-"""A measured run: start the parties on their hosts, watch them, and make one record of what they report."""
+"""A measured run: start the parties on their hosts, watch the machine, and make one record of what they report."""
 
 from __future__ import annotations
 
@@ -22,10 +22,13 @@ from spu_bench.parties import LOG, OUTPUTS, PartiesFailed, lay_out, make_session
 from spu_bench.party import CLIENT
 from spu_bench.profile import Traffic
 from spu_bench.program import Array, Program, read_npz
+from spu_bench.provenance import SourceVersion
 from spu_bench.record import (
     CLEAR_MARGIN,
+    ERROR_BOUND,
     Accuracy,
     Failure,
+    MadeBy,
     ProgramIdentity,
     Request,
     RunRecord,
@@ -36,7 +39,7 @@ from spu_bench.watch import Watch
 
 
 class RunFailed(SpuBenchError):
-    """A run without a valid result; `record` holds the reason and all that was seen."""
+    """A run without a valid result; `record` has the reason and everything that was seen before."""
 
     def __init__(self, failure: Failure, record: RunRecord) -> None:
         super().__init__(failure.problem, failure.fix, failure.reason)
@@ -55,6 +58,7 @@ def run(
     inputs: str | Path | None = None,
     expected: Array | None = None,
     options: Options | None = None,
+    error_bound: float = ERROR_BOUND,
     timeout_s: float = 3600.0,
     keep_logs: str | Path | None = None,
 ) -> RunRecord:
@@ -63,10 +67,12 @@ def run(
     `protocol` is one that the runtime has (None: its first). `network` is a preset's name, a TOML file or a Network;
     `executor` one of executors.NAMES; `runtime` one of runtimes.RUNTIMES. After `warmup` inferences each input is run
     `repeats` times; `inputs` is an npz with the client's arrays, whose first axis may hold several batches (None: the
-    sample in the Program), and `expected` their logits in plaintext. The parties' logs are copied to `keep_logs`.
+    sample in the Program), and `expected` their logits in plaintext (None: the Program's own reference, for its
+    sample). Logits further than `error_bound` from those are wrong. The parties' logs are copied to `keep_logs`.
 
-    Raises RunFailed, with the record of the failure, where the run has no valid result; SpuBenchError where what is
-    asked for cannot be run at all.
+    A run that is whole returns its record, with the status "ok", or "wrong" where its logits are wrong: check it before
+    using the seconds. Raises RunFailed, with the record of the failure, where the run has no valid result;
+    SpuBenchError where what is asked for cannot be run at all.
     """
     asked = Network.load(network) if not isinstance(network, Network) else network
     options = options or Options()
@@ -75,6 +81,7 @@ def run(
     chosen = executors.get(executor, runtimes.get(runtime))
     record = RunRecord(
         status="failed",
+        error_bound=error_bound,
         request=Request(
             protocol=protocol,
             network=asked,
@@ -88,7 +95,7 @@ def run(
         program=ProgramIdentity(
             name=program.manifest.name,
             fingerprint=program.manifest.fingerprint,
-            made_by=program.manifest.made_by,
+            made_by=MadeBy.model_validate(program.manifest.made_by),
         ),
         machine=provenance.machine(),
         code=provenance.code(),
@@ -103,15 +110,41 @@ def run(
         outputs = _measure(
             record, chosen, program, Path(inputs) if inputs else None, Path(keep_logs) if keep_logs else None
         )
-        _compare(record, program, outputs, expected)
     except SpuBenchError as error:
         record.failure = Failure(reason=error.reason, problem=error.problem, fix=error.fix)
         record.status = "invalid" if error.reason == "link" else "failed"
         record.duration_s = time.perf_counter() - started
         raise RunFailed(record.failure, record) from error
     record.status = "ok"
+    _compare(record, program, outputs, expected)
     record.duration_s = time.perf_counter() - started
     return record
+
+
+def recount(record: RunRecord, program: Program) -> None:
+    """Count the bytes and messages of `record` again, and keep the code that did it; its seconds stay.
+
+    For a runtime whose traffic a relay counts, after that counting was corrected: neither bytes nor messages depend on
+    when a run took place. `program` is the one that ran. Raises SpuBenchError for another Program or runtime, and as
+    `run` does.
+    """
+    same = record.program is not None and record.program.fingerprint == program.manifest.fingerprint
+    if not same or counts_itself(record.request.runtime):
+        raise SpuBenchError(
+            "This record's traffic cannot be counted again.",
+            "give the Program that ran, and a record of a runtime whose traffic a relay counts.",
+            "bad_input",
+        )
+    with owner.scratch(owner.new_name()) as scratch:
+        _set_traffic(record, count_traffic(record.request, program, scratch / "counting"))
+    record.code.recounted_by = SourceVersion.model_validate(provenance.code().model_dump(exclude={"recounted_by"}))
+
+
+def _set_traffic(record: RunRecord, traffic: list[Traffic]) -> None:
+    for party, counted in zip(record.parties, traffic):
+        party.traffic_counted_by = "relay"
+        for inference in party.inferences:
+            inference.link = counted
 
 
 def _measure(
@@ -124,11 +157,7 @@ def _measure(
         directories = lay_out(scratch, request.protocol, program, inputs)
         if request.network.is_shaped:
             stack.enter_context(executors.measurement_lock())  # two latencies measured at once are none
-        traffic = _run_on_hosts(record, executor, program, scratch, directories, keep_logs)
-        for party, counted in zip(record.parties, traffic):
-            party.traffic_counted_by = "relay"
-            for inference in party.inferences:
-                inference.link = counted
+        _set_traffic(record, _run_on_hosts(record, executor, program, scratch, directories, keep_logs))
         record.samples_s = [
             max(party.inferences[i].run_s for party in record.parties)
             for i in range(len(record.parties[CLIENT].inferences))
@@ -173,7 +202,7 @@ def _run_on_hosts(
             if keep_logs is not None:
                 _copy_logs(directories, keep_logs)
         elsewhere_s = 0.0
-        if record.executor["executor"] == "docker":  # an engine's containers are no children of this process
+        if record.executor.name == "docker":  # an engine's containers are no children of this process
             elsewhere_s = sum(party.cpu_s for party in record.parties) + _shapers_s(executor) - shaped_s
         seen = watch.report(elsewhere_s)
         record.watch = None if far else seen
@@ -185,8 +214,8 @@ def _run_on_hosts(
 
 
 def _shapers_s(executor: Executor) -> float:
-    """CPU time that the shaper's own processes have taken so far, as they say."""
-    return sum(cost["cpu_seconds"] for cost in executor.describe().get("shaper_cost") or [])
+    """CPU seconds that the shaper's own processes have reported so far."""
+    return sum(cost.cpu_seconds for cost in executor.describe().shaper_cost)
 
 
 def _require_link(record: RunRecord) -> None:
@@ -206,12 +235,12 @@ def _copy_logs(directories: list[Path], target: Path) -> None:
 
 
 def _compare(record: RunRecord, program: Program, outputs: dict[str, Array], expected: Array | None) -> None:
-    """Put the first output, of shape (inputs, classes), into the record, beside its distance from plaintext."""
+    """Keep the first output, of shape (inputs, classes), and how far it is from plaintext where that is known."""
     logits = outputs[program.manifest.outputs[0].name]
     record.logits = logits.reshape(len(logits), -1).tolist()
     if expected is not None:
         repeats = len(logits) // len(expected)
-        record.accuracy = accuracy(logits, np.concatenate([expected] * repeats))
+        record.compare(accuracy(logits, np.concatenate([expected] * repeats)))
 
 
 def accuracy(logits: Array, expected: Array) -> Accuracy:

@@ -7,7 +7,7 @@ import shlex
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -15,6 +15,7 @@ from rich.table import Table
 
 from spu_bench import executors
 from spu_bench.errors import SpuBenchError
+from spu_bench.executors.description import ExecutorDescription
 from spu_bench.network import PRESETS, Network, commands, wire
 from spu_bench.network.probe import LinkProbe, complaints, probe
 
@@ -61,7 +62,7 @@ def probe_network(
     """
     asked = Network.load(network)
     if connect is not None:
-        links, description = [_probe_other_host(connect)], {"executor": "none", "server": connect}
+        links, description = [_probe_other_host(connect)], None
     else:
         links, description = _probe_own_hosts(asked, executor, parties)
     wrong = [complaint for link in links for complaint in complaints(asked, link)] if asked.is_shaped else []
@@ -71,7 +72,7 @@ def probe_network(
             "links": [link.model_dump(mode="json") for link in links],
             "valid": not wrong,
             "wrong": wrong,
-            "how": description,
+            "how": description.model_dump(mode="json") if description else {"server": connect},
         }
         print(json_module.dumps(report, indent=2))
     else:
@@ -147,7 +148,7 @@ def _rank_of(peer: str) -> tuple[str, int]:
     return address, int(rank)
 
 
-def _probe_own_hosts(asked: Network, executor: str, parties: int) -> tuple[list[LinkProbe], dict[str, Any]]:
+def _probe_own_hosts(asked: Network, executor: str, parties: int) -> tuple[list[LinkProbe], ExecutorDescription]:
     console = Console(stderr=True)
     chosen = executors.get(executor)
     with (
@@ -175,9 +176,10 @@ def _probe_other_host(server: str) -> LinkProbe:
         ) from error
 
 
-def _show(asked: Network, links: list[LinkProbe], wrong: list[str], description: dict[str, Any]) -> None:
+def _show(asked: Network, links: list[LinkProbe], wrong: list[str], description: ExecutorDescription | None) -> None:
     console = Console()
-    table = Table(title=f"{asked.name}, executor {description['executor']}, shaper {description.get('shaper', 'none')}")
+    how = f"executor {description.name}, shaper {description.shaper}" if description else "to another host"
+    table = Table(title=f"{asked.name}, {how}")
     for column in ("link", "", "asked", "seen"):
         table.add_column(column)
     for link in links:
@@ -191,10 +193,10 @@ def _show(asked: Network, links: list[LinkProbe], wrong: list[str], description:
             rate = asked.egress_mbit(sender)
             table.add_row("", f"Mbit/s {sender} to {receiver}", f"{rate:g}" if rate else "as it is", f"{seen:.1f}")
     console.print(table)
-    if why := description.get("why"):
-        console.print(f"executor: {why}", style="dim")
-    for cost in description.get("shaper_cost", []):
-        late = f"late by {cost['late_us_p50']:.0f} us (p50), {cost['late_us_p99']:.0f} us (p99)"
-        busy = f"{100 * cost['cpu_share_peak']:.0f} % of a core in its busiest half second"
+    if description and description.why:
+        console.print(f"executor: {description.why}", style="dim")
+    for cost in description.shaper_cost if description else []:
+        late = f"late by {cost.late_us_p50 or 0:.0f} us (p50), {cost.late_us_p99 or 0:.0f} us (p99)"
+        busy = f"{100 * cost.cpu_share_peak:.0f} % of a core in its busiest half second"
         console.print(f"shaper: {busy}, {late}", style="dim")
     console.print("valid: the link is what was asked for" if not wrong else f"invalid: {'; '.join(wrong)}")

@@ -13,7 +13,7 @@ import pytest
 from cells import make_directories
 
 from spu_bench import SpuBenchError, executors
-from spu_bench.executors import auto, owner, source, subnets
+from spu_bench.executors import auto, owner, subnets
 from spu_bench.executors.docker import DockerExecutor
 from spu_bench.executors.netns import NetnsExecutor
 from spu_bench.network import LOOPBACK, WAN
@@ -38,7 +38,7 @@ def test_auto_takes_loopback_where_nothing_is_asked(tmp_path: Path) -> None:
     with chosen.open(LOOPBACK, make_directories(tmp_path)) as hosts:
         assert [host.interface for host in hosts] == ["lo", "lo"]
     assert chosen.name == "loopback"
-    assert "asks for nothing" in chosen.describe()["why"]
+    assert "asks for nothing" in (chosen.describe().why or "")
 
 
 @pytest.mark.parametrize(
@@ -164,5 +164,5 @@ def test_routes_are_read(tmp_path: Path) -> None:
 
 
 def test_the_source_hash_is_of_this_package() -> None:
-    assert len(source.source_hash()) == 16
-    assert source.source_hash() == source.source_hash()
+    assert len(source_hash()) == 16
+    assert source_hash() == source_hash()

@@ -13,10 +13,10 @@ from cells import kill_while_open, make_directories, probe_until_valid
 from requirements_of_tests import lacks_commands, lacks_root, require
 
 from spu_bench import SpuBenchError
-from spu_bench.executors import source
 from spu_bench.executors.docker import DockerExecutor
 from spu_bench.executors.netns import NetnsExecutor
 from spu_bench.network import LAN, LOOPBACK, WAN, Network
+from spu_bench.source_files import SOURCE_LABEL, source_hash
 
 ROOT = Path(__file__).resolve().parents[4]
 BUILD, OFFLINE_BASE = ROOT / "docker" / "build", ROOT / "docker" / "offline-base"
@@ -35,9 +35,9 @@ def test_the_link_is_what_was_asked_for(image: str, engine: Any, tmp_path: Path,
     links, verdict = probe_until_valid(executor, network, make_directories(tmp_path))
     assert verdict is None, links
     seen = executor.describe()
-    assert seen["image_id"].startswith("sha256:")
-    assert seen["image_labels"][source.LABEL] == source.source_hash()
-    assert seen["shaper"] in ("netem", "nfqueue")
+    assert seen.image is not None and seen.image.id.startswith("sha256:")
+    assert seen.image.labels[SOURCE_LABEL] == source_hash()
+    assert seen.shaper in ("netem", "nfqueue")
     assert left_by(engine, os.getpid()) == []
 
 

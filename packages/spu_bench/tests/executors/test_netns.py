@@ -44,8 +44,8 @@ def test_the_link_is_what_was_asked_for(tmp_path: Path, network: Network) -> Non
     links, verdict = probe_until_valid(executor, network, make_directories(tmp_path))
     assert verdict is None, links
     seen = executor.describe()
-    assert seen["shaper"] in ("netem", "nfqueue")
-    assert seen["congestion_control"] == "cubic"
+    assert seen.shaper in ("netem", "nfqueue")
+    assert seen.congestion_control == "cubic"
     assert interfaces() == before
     assert namespaces(os.getpid()) == []
 
@@ -53,9 +53,9 @@ def test_the_link_is_what_was_asked_for(tmp_path: Path, network: Network) -> Non
 def test_holding_packets_at_wan_takes_less_than_a_fifth_of_a_core(tmp_path: Path) -> None:
     executor = NetnsExecutor()
     probe_until_valid(executor, WAN, make_directories(tmp_path))
-    for cost in executor.describe()["shaper_cost"]:
-        assert cost["cpu_share_peak"] < 0.20
-        assert cost["packets"] > 500
+    for cost in executor.describe().shaper_cost:
+        assert cost.cpu_share_peak < 0.20
+        assert cost.packets > 500
 
 
 def test_three_parties_reach_each_other(tmp_path: Path) -> None:
@@ -70,8 +70,8 @@ def test_loss_and_jitter_are_there(tmp_path: Path) -> None:
     links, verdict = probe_until_valid(executor, network, make_directories(tmp_path))
     assert verdict is None, links
     assert links[0].rtt_p99_ms > links[0].rtt_min_ms + 2
-    for cost in executor.describe()["shaper_cost"]:
-        assert cost["dropped"] > 0
+    for cost in executor.describe().shaper_cost:
+        assert cost.dropped > 0
 
 
 def test_a_process_sees_its_own_namespace_only(tmp_path: Path) -> None:
@@ -173,4 +173,4 @@ def test_the_command_line(tmp_path: Path) -> None:
             break
     assert result.exit_code == 0, report
     assert report["network"]["rate_back_mbit"] == 10
-    assert report["how"]["executor"] == "netns"
+    assert report["how"]["name"] == "netns"

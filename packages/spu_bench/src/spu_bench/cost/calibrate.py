@@ -61,7 +61,7 @@ def calibrate(
         )
         without = of_costs(costs, LINK, 0.0)
         known.wake_s = waking(record, without["seconds"], without["turns"])
-        known.wake_from = f"{record.request.network.rtt_ms:g} ms of RTT, executor {record.executor['executor']}"
+        known.wake_from = f"{record.request.network.rtt_ms:g} ms of RTT, executor {record.request.executor}"
         known.save(path)
     return known
 

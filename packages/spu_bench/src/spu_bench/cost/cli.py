@@ -16,9 +16,9 @@ from typer import Argument, Option
 from spu_bench.cost import table
 from spu_bench.cost.calibrate import calibrate
 from spu_bench.cost.measure import Progress as Report
-from spu_bench.cost.model import Prediction
 from spu_bench.cost.predictor import predict
 from spu_bench.options import Options
+from spu_bench.predicted_latency import Prediction
 from spu_bench.program import load_program
 from spu_bench.record import write_whole
 

@@ -11,57 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from spu_bench.cost.table import StepCost
 from spu_bench.errors import SpuBenchError
 from spu_bench.network import Network
+from spu_bench.predicted_latency import OperationPart
 
 _HEADERS = 52  # bytes of IPv4 and TCP with timestamps in each packet
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class OperationPart(_Strict):
-    """One kind of operation in a prediction.
-
-    `turns` are one-way delays on the critical path (under SEMI2K the rounds), `sent_bytes` those of the server and
-    the client, `compute_s` its seconds on the loopback device, `network_s` those that the network adds.
-    """
-
-    name: str
-    calls: float = 0.0
-    turns: float = 0.0
-    sent_bytes: tuple[float, float] = (0.0, 0.0)
-    sent_messages: tuple[float, float] = (0.0, 0.0)
-    compute_s: float = 0.0
-    network_s: float = 0.0
-
-
-class Prediction(_Strict):
-    """Seconds of one inference over a network, with its parts.
-
-    `seconds` = `compute_s` + `floor_s` + `wake_s`: computation as on the loopback device; what the link alone takes,
-    its delay in each of the `turns` and its rate for the bytes on the critical path; what waking up after a wait
-    takes. `waited` is a run's time over its CPU time when the steps were measured: far above 1, the machine was busy,
-    and the computation takes less than it says.
-    """
-
-    program: str
-    fingerprint: str
-    protocol: str
-    network: Network
-    seconds: float
-    compute_s: float
-    floor_s: float
-    wake_s: float
-    turns: float
-    sent_bytes: tuple[float, float]
-    sent_messages: tuple[float, float]
-    waited: float
-    operations: list[OperationPart]
 
 
 @dataclass(frozen=True)

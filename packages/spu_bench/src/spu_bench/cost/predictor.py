@@ -7,12 +7,13 @@ from pathlib import Path
 
 from spu_bench.cost import table
 from spu_bench.cost.measure import Progress, Shares, measure, random_shares, storage_of
-from spu_bench.cost.model import Prediction, check, of_costs
+from spu_bench.cost.model import check, of_costs
 from spu_bench.cost.steps import Compiled, compile_program
 from spu_bench.cost.table import StepCost, StepTable
 from spu_bench.errors import SpuBenchError
 from spu_bench.network import Network
 from spu_bench.options import PROTOCOLS, Options, runtime_config
+from spu_bench.predicted_latency import Prediction
 from spu_bench.program import Program
 
 

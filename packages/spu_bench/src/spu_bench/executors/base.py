@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
+from spu_bench.executors.description import ExecutorDescription
 from spu_bench.network import Network
 
 
@@ -71,6 +72,6 @@ class Executor(Protocol):
         """
         ...
 
-    def describe(self) -> dict[str, Any]:
-        """What the hosts and their link are (or were, when last open), for the record: JSON values only."""
+    def describe(self) -> ExecutorDescription:
+        """What the hosts and their network are, or were when last open, for the record."""
         ...

@@ -20,10 +20,12 @@ from typing import Any
 
 from spu_bench import runtimes
 from spu_bench.errors import SpuBenchError
-from spu_bench.executors import owner, source, subnets
+from spu_bench.executors import owner, subnets
 from spu_bench.executors.base import Host, PartyProcess
+from spu_bench.executors.description import ContainerImage, ExecutorDescription
 from spu_bench.executors.loopback import cores_of, cores_per_party
 from spu_bench.network import Network, commands, shapers
+from spu_bench.source_files import SOURCE_LABEL, source_hash
 
 RIGHTS = ("NET_ADMIN", "SYS_NICE")
 INTERFACE = "eth0"
@@ -127,7 +129,7 @@ class DockerExecutor:
         self._runtime = runtime
         self._subnet = subnet or os.environ.get("SPU_BENCH_SUBNET") or None
         self._memory, self._rights = memory_bytes, list(rights)
-        self._description: dict[str, Any] = {"executor": self.name}
+        self._description = ExecutorDescription(name="docker")
         self._shaper: shapers.Shaper = shapers.Unshaped()
         self._hosts: list[DockerHost] = []
 
@@ -139,11 +141,11 @@ class DockerExecutor:
             return f"{error.problem.rstrip('.')}; {error.fix.rstrip('.')}"
         return None
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> ExecutorDescription:
         """What the hosts are, or were when last open, for the record."""
         if self._hosts:
-            self._description["shaper_cost"] = self._shaper.figures(self._hosts)
-        return dict(self._description)
+            self._description.shaper_cost = self._shaper.figures(self._hosts)
+        return self._description.model_copy()
 
     @contextmanager
     def open(self, network: Network, directories: Sequence[Path]) -> Iterator[list[Host]]:
@@ -167,22 +169,24 @@ class DockerExecutor:
                     host.run(route)
             self._shaper = shapers.choose(network, self._hosts[0])
             self._shaper.shape(network, self._hosts)
-            self._description = {
-                "executor": self.name,
-                "shaper": self._shaper.name,
-                "addresses": [host.address for host in self._hosts],
-                "subnet": str(subnet),
-                "congestion_control": commands.CONGESTION_CONTROL,
-                "settings": settings,
-                "kernel": platform.release(),
-                "engine": engine.version()["Version"],
-                "image": self._image,
-                "image_id": image.id,
-                "image_digests": image.attrs.get("RepoDigests") or [],
-                "image_labels": image.labels,
-                "memory_bytes": self._memory_of(len(directories)),
-                "cpus": [self._cpus(rank, len(directories)) for rank in range(len(directories))],
-            }
+            self._description = ExecutorDescription(
+                name="docker",
+                shaper=self._shaper.name,
+                addresses=[host.address for host in self._hosts],
+                subnet=str(subnet),
+                congestion_control=commands.CONGESTION_CONTROL,
+                settings=settings,
+                kernel=platform.release(),
+                image=ContainerImage(
+                    engine=engine.version()["Version"],
+                    name=str(self._image),
+                    id=image.id,
+                    digests=image.attrs.get("RepoDigests") or [],
+                    labels=image.labels,
+                ),
+                memory_bytes=self._memory_of(len(directories)),
+                cpus=[self._cpus(rank, len(directories)) for rank in range(len(directories))],
+            )
             try:
                 yield list(self._hosts)
             finally:
@@ -202,7 +206,7 @@ class DockerExecutor:
                 f"make it with docker/build{_build_option(self._runtime)}.",
                 "environment",
             ) from None
-        if image.labels.get(source.LABEL) != source.source_hash():
+        if image.labels.get(SOURCE_LABEL) != source_hash():
             raise SpuBenchError(
                 f"the image {self._image!r} holds another version of spu_bench than this one.",
                 f"make it anew with docker/build{_build_option(self._runtime)}.",

@@ -17,8 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from spu_bench import agent, runtimes
 from spu_bench.errors import SpuBenchError
 from spu_bench.executors.base import Host, PartyProcess
-from spu_bench.executors.source import source_hash
+from spu_bench.executors.description import ExecutorDescription
 from spu_bench.network import Network
+from spu_bench.provenance import Machine
+from spu_bench.source_files import source_hash
 
 
 class HostEntry(BaseModel):
@@ -145,9 +147,9 @@ class HostsExecutor:
     def missing(self, network: Network) -> str | None:
         return None
 
-    def describe(self) -> dict[str, Any]:
-        machines = [{"machine": about["machine"]} for about in self._abouts]
-        return {"executor": self.name, "shaper": "none", "hosts": machines}
+    def describe(self) -> ExecutorDescription:
+        hosts = [Machine.model_validate(about["machine"]) for about in self._abouts]
+        return ExecutorDescription(name="hosts", hosts=hosts)
 
     @contextmanager
     def open(self, network: Network, directories: Sequence[Path]) -> Iterator[list[Host]]:

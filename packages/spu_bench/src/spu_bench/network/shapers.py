@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from spu_bench.errors import SpuBenchError
 from spu_bench.network import commands
 from spu_bench.network.model import Network
+from spu_bench.network.shaper_cost import ShaperCost, ShaperName
 
 
 class Site(Protocol):
@@ -36,7 +36,7 @@ class Site(Protocol):
 class Shaper(Protocol):
     """One way to shape; it lives and dies with the namespaces of its sites."""
 
-    name: str
+    name: ShaperName
 
     def missing(self, site: Site) -> str | None:
         """Say what the kernel or the right lacks at this site; None if nothing."""
@@ -46,7 +46,7 @@ class Shaper(Protocol):
         """Shape every site's link."""
         ...
 
-    def figures(self, sites: Sequence[Site]) -> list[dict[str, Any]]:
+    def figures(self, sites: Sequence[Site]) -> list[ShaperCost]:
         """The shaper's own cost at each site, as far as it has one of its own."""
         ...
 
@@ -54,7 +54,7 @@ class Shaper(Protocol):
 class Unshaped:
     """Nothing is asked for, nothing is done."""
 
-    name = "none"
+    name: ShaperName = "none"
 
     def missing(self, site: Site) -> str | None:
         return None
@@ -62,14 +62,14 @@ class Unshaped:
     def shape(self, network: Network, sites: Sequence[Site]) -> None:
         return None
 
-    def figures(self, sites: Sequence[Site]) -> list[dict[str, Any]]:
+    def figures(self, sites: Sequence[Site]) -> list[ShaperCost]:
         return []
 
 
 class Netem(Unshaped):
     """Linux's own link emulator on every party's egress, half of the round trip on each side."""
 
-    name = "netem"
+    name: ShaperName = "netem"
 
     def missing(self, site: Site) -> str | None:
         return _refusal(site, ["tc", "qdisc", "add", "dev", "lo", "root", "netem", "delay", "0us"]) or _refusal(
@@ -88,7 +88,7 @@ class Netem(Unshaped):
 class NfQueue:
     """tbf on every party's egress for the rate; a holder at every receiver for delay, jitter and loss."""
 
-    name = "nfqueue"
+    name: ShaperName = "nfqueue"
 
     def missing(self, site: Site) -> str | None:
         refusals = []
@@ -115,8 +115,8 @@ class NfQueue:
         for site in sites:
             _wait_until_ready(site)
 
-    def figures(self, sites: Sequence[Site]) -> list[dict[str, Any]]:
-        return [json.loads((site.state / _STATE).read_text()) for site in sites]
+    def figures(self, sites: Sequence[Site]) -> list[ShaperCost]:
+        return [ShaperCost.model_validate_json((site.state / _STATE).read_text()) for site in sites]
 
 
 def choose(network: Network, site: Site) -> Shaper:

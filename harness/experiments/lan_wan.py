@@ -50,7 +50,7 @@ CELLS = [
         )
         for protocol in PROTOCOLS
         for network in NETWORKS
-        for cell in cells("lan_wan", models, lambda name: 1, protocol=protocol, network=network, **settings)
+        for cell in cells("lan_wan", models, 1, protocol=protocol, network=network, **settings)
     ),
 ]
 

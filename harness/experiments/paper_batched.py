@@ -54,7 +54,7 @@ CELLS = [
     *cells(
         "paper_batched",
         {name: model.changed(kernels="plain") for name, model in MODELS.items()},
-        repeats=lambda name: 1,
+        repeats=1,
         timeout_s=1800,
     ),
 ]

@@ -34,7 +34,7 @@ CELLS = [
     *cells(
         "paper_breakdown",
         {f"cheetah-{name}": model for name, model in BLOCKS.items()},
-        repeats=lambda name: 1,
+        repeats=1,
         protocol="cheetah",
         runtime="0.9.5",
         timeout_s=1800,

@@ -32,7 +32,7 @@ CELLS = [
     *cells(
         "paper_placements",
         {name: labelled(CIFAR10.model("mix", heads=plan), mu="0.5", placement=name) for name, plan in PLANS.items()},
-        repeats=lambda name: 1,
+        repeats=1,
         timeout_s=1800,
     ),
 ]

@@ -38,14 +38,13 @@ CELLS = [
         {
             **models(CIFAR10),
             **models(CIFAR100),
-            **models(TINY),
             "cifar10-none_0.5": labelled(
                 CIFAR10.mpcvit_plus(0.5, "layer", 0.0, fuse=True), dataset="cifar10", form="none", mu="0.5"
             ),
         },
-        repeats=lambda name: 1 if name.startswith(TINY.name) else 3,
         timeout_s=3600,
     ),
+    *cells("paper_plus", models(TINY), repeats=1, timeout_s=3600),
 ]
 
 

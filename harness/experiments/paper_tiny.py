@@ -19,16 +19,13 @@ from mpcvit_harness.cells import Cell
 from mpcvit_harness.paper_models import TINY, TOY, baselines, cells, main_rows, readings, smoke
 from spu_bench import RunRecord
 
-UNDER_3_MINUTES = ("main-scale",)
+ROWS = main_rows(TINY) | baselines(TINY) | readings(TINY)
+UNDER_3_MINUTES = {"main-scale": ROWS.pop("main-scale")}
 
 CELLS = [
     *smoke("paper_tiny", {"main-scale": main_rows(TOY)["main-scale"]}),
-    *cells(
-        "paper_tiny",
-        main_rows(TINY) | baselines(TINY) | readings(TINY),
-        repeats=lambda name: 3 if name in UNDER_3_MINUTES else 1,
-        timeout_s=7200,
-    ),
+    *cells("paper_tiny", UNDER_3_MINUTES, timeout_s=7200),
+    *cells("paper_tiny", ROWS, repeats=1, timeout_s=7200),
 ]
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal, Self, get_args
+from typing import Literal, Self, TypedDict, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
@@ -15,6 +15,9 @@ from spu_bench import Network, Options
 Size = Literal["smoke", "reduced", "paper"]
 SCALES: tuple[Size, ...] = get_args(Size)
 """How long an experiment takes: minutes, an hour, the paper's own sizes."""
+
+Heads = tuple[tuple[Literal[0, 1], ...], ...]
+"""A head-level plan: 1 for ReLU-Softmax, 0 for Scale, a row a layer."""
 
 LABELS = {
     "attention": "the model's attention; mix: ReLU-Softmax and Scale heads",
@@ -66,7 +69,7 @@ class ModelSpec(_Value):
     num_classes: int = 10
     overrides: dict[str, int | float] = {}
     attention: str = "softmax"
-    heads: tuple[tuple[Literal[0, 1], ...], ...] | None = None
+    heads: Heads | None = None
     kernels: str = "plain"
     gelu: str | None = None
     batch: int = 1
@@ -95,6 +98,20 @@ class ProgramSpec(_Value):
     def kind(self) -> str:
         """What models of one size have in common."""
         return self.function
+
+
+class CellSettings(TypedDict, total=False):
+    """Settings of a Cell beside its experiment, name and model."""
+
+    protocol: str
+    network: str | Network
+    runtime: str
+    options: Options
+    images: int
+    warmup: int
+    timeout_s: float
+    scale: Size
+    may_be_wrong: bool
 
 
 class Cell(_Value):

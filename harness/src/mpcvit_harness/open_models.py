@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Literal, TypedDict, Unpack
 
-from mpcvit_harness.cells import Cell, ModelSpec
+from mpcvit_harness.cells import Cell, CellSettings, Heads, ModelSpec
 
-HALF = ((1, 1, 0, 0),) * 7
+HALF: Heads = ((1, 1, 0, 0),) * 7
 """mu = 0.5 on CIFAR's ViT: two heads of every layer on ReLU-Softmax, the others on Scale."""
 
 TRAINED = ModelSpec(config="vit_4_4_28", weights="checkpoint:vit_4_4_28", gelu="tanh", kernels="tuned")
@@ -15,17 +15,28 @@ TRAINED = ModelSpec(config="vit_4_4_28", weights="checkpoint:vit_4_4_28", gelu="
 SMALLEST: dict[str, int | float] = {"layers": 1, "heads": 2, "dim": 16}
 
 
-def cifar(attention: str, **more: Any) -> ModelSpec:
-    """CIFAR's ViT with `attention`, random weights, tuned unless `more` says otherwise."""
+class Export(TypedDict, total=False):
+    """Fields of a ModelSpec in which cells of the open division differ."""
+
+    config: str
+    num_classes: int
+    kernels: str
+    gelu: str
+    batch: int
+    weights_held: Literal["server", "public"]
+    without: str
+
+
+def cifar(attention: str, *, open_weights_once: bool = False, **export: Unpack[Export]) -> ModelSpec:
+    """CIFAR's ViT with `attention`, random weights, exact GeLU and tuned kernels unless `export` says otherwise."""
     heads = HALF if attention == "mix" else None
-    return ModelSpec(
-        **{"config": "vit_7_4_32", "attention": attention, "heads": heads, "gelu": "exact", "kernels": "tuned", **more}
-    )
+    chosen: Export = {"config": "vit_7_4_32", "gelu": "exact", "kernels": "tuned", **export}
+    return ModelSpec(attention=attention, heads=heads, open_weights_once=open_weights_once, **chosen)
 
 
-def session(attention: str, **more: Any) -> ModelSpec:
+def session(attention: str, **export: Unpack[Export]) -> ModelSpec:
     """`cifar` for a session of many inferences: what stays the same in all of them is opened once."""
-    return cifar(attention, open_weights_once=True, **more)
+    return cifar(attention, open_weights_once=True, **export)
 
 
 def smallest(spec: ModelSpec) -> ModelSpec:
@@ -34,9 +45,22 @@ def smallest(spec: ModelSpec) -> ModelSpec:
     return spec.model_copy(update={"config": "vit_4_4_28", "overrides": SMALLEST, "heads": heads})
 
 
-def smoke(experiment: str, name: str, model: ModelSpec, labels: dict[str, str] | None = None, **more: Any) -> Cell:
+def smoke(
+    experiment: str,
+    name: str,
+    model: ModelSpec,
+    labels: dict[str, str] | None = None,
+    repeats: int = 2,
+    **more: Unpack[CellSettings],
+) -> Cell:
     """A cell of seconds on loopback, in no table: it only shows that this way to run works."""
-    settings: dict[str, Any] = {"repeats": 2, "warmup": 0, "timeout_s": 600, **more}
+    settings: CellSettings = {"warmup": 0, "timeout_s": 600, "scale": "smoke", **more}
     shown = {"attention": model.attention, "kernels": model.kernels, **(labels or {})}
-    small = smallest(model)
-    return Cell(experiment=experiment, name=f"smoke-{name}", model=small, scale="smoke", labels=shown, **settings)
+    return Cell(
+        experiment=experiment,
+        name=f"smoke-{name}",
+        model=smallest(model),
+        repeats=repeats,
+        labels=shown,
+        **settings,
+    )

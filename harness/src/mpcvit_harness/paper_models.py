@@ -7,13 +7,12 @@ measures that the place does not matter while heads run one after another.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 import numpy as np
 
-from mpcvit_harness.cells import Cell, LinearGelu, ModelSpec
+from mpcvit_harness.cells import Cell, CellSettings, Heads, LinearGelu, ModelSpec
 from vit_models import AttentionPlan, ViTConfig, get_config
 
 RUNTIME = "0.3.1b0"
@@ -22,7 +21,12 @@ RUNTIME = "0.3.1b0"
 BUDGETS = (0.1, 0.3, 0.5, 0.7)
 """mu, the share of heads on ReLU-Softmax."""
 
-Heads = tuple[tuple[Literal[0, 1], ...], ...]
+
+class Plan(TypedDict, total=False):
+    """What makes a model of the paper a mix or an MPCViT+, as in a ModelSpec."""
+
+    heads: Heads
+    linear_gelu: LinearGelu
 
 
 @dataclass(frozen=True)
@@ -34,13 +38,13 @@ class DataSet:
     classes: int
     fewer_heads: tuple[int, ...]
     """Heads a layer of the models with fewer heads, in the order of the paper's numbers: our reading."""
-    overrides: dict[str, Any] = field(default_factory=dict)
+    overrides: dict[str, int | float] = field(default_factory=dict)
     """Fields of the architecture that are replaced."""
 
     @property
     def shape(self) -> ViTConfig:
         """The architecture."""
-        return get_config(self.config, **self.overrides)
+        return get_config(self.config, num_classes=self.classes, **self.overrides)
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -48,7 +52,11 @@ class DataSet:
         return self.shape.layers, self.shape.heads
 
     def model(
-        self, attention: str, gelu: str = "tanh", overrides: dict[str, Any] | None = None, **more: Any
+        self,
+        attention: str,
+        gelu: str = "tanh",
+        overrides: dict[str, int | float] | None = None,
+        **plan: Unpack[Plan],
     ) -> ModelSpec:
         """The data set's model with `attention`."""
         return ModelSpec(
@@ -58,12 +66,13 @@ class DataSet:
             attention=attention,
             kernels="paper",
             gelu=gelu,
-            **more,
+            **plan,
         )
 
-    def mpcvit(self, mu: float, **more: Any) -> ModelSpec:
+    def mpcvit(self, mu: float, linear_gelu: LinearGelu | None = None) -> ModelSpec:
         """MPCViT at budget `mu`, its ReLU-Softmax heads spread evenly."""
-        return self.model("mix", heads=spread(*self.grid, kept(*self.grid, mu)), **more)
+        model = self.model("mix", heads=spread(*self.grid, kept(*self.grid, mu)))
+        return model.model_copy(update={"linear_gelu": linear_gelu})
 
     def mpcvit_plus(self, mu: float, level: Literal["token", "layer"], share: float, fuse: bool) -> ModelSpec:
         """MPCViT+ at budget `mu` with GeLU on `share` of all tokens of all layers, or on `share` of the layers.
@@ -202,23 +211,18 @@ def readings(data: DataSet) -> Models:
     }
 
 
-def main_thrice(name: str) -> int:
-    """Inferences of a cell: three for the rows of the main table, one for all others."""
-    return 3 if name.startswith("main-") else 1
-
-
-def cells(experiment: str, models: Models, repeats: Callable[[str], int] = lambda name: 3, **more: Any) -> list[Cell]:
+def cells(experiment: str, models: Models, repeats: int = 3, **more: Unpack[CellSettings]) -> list[Cell]:
     """One cell a model, as the paper measured: on its SPU, over `wan`, without a warm-up.
 
     The paper timed one inference. Here too nothing is compiled in it: the parties compile before the clock starts.
     """
-    settings: dict[str, Any] = {"runtime": RUNTIME, "network": "wan", "warmup": 0, "scale": "paper", **more}
+    settings: CellSettings = {"runtime": RUNTIME, "network": "wan", "warmup": 0, "scale": "paper", **more}
     return [
         Cell(
             experiment=experiment,
             name=name,
             model=each.model,
-            repeats=repeats(name),
+            repeats=repeats,
             labels={"attention": each.model.attention, **each.labels},
             **settings,
         )
@@ -226,7 +230,7 @@ def cells(experiment: str, models: Models, repeats: Callable[[str], int] = lambd
     ]
 
 
-def smoke(experiment: str, models: Models, **more: Any) -> list[Cell]:
+def smoke(experiment: str, models: Models, **more: Unpack[CellSettings]) -> list[Cell]:
     """One cell a model that runs in seconds on one host: one inference of a toy over the loopback device."""
-    settings: dict[str, Any] = {"network": "loopback", "scale": "smoke", "timeout_s": 300, **more}
-    return cells(experiment, {f"toy-{name}": model for name, model in models.items()}, lambda name: 1, **settings)
+    settings: CellSettings = {"network": "loopback", "scale": "smoke", "timeout_s": 300, **more}
+    return cells(experiment, {f"toy-{name}": model for name, model in models.items()}, repeats=1, **settings)

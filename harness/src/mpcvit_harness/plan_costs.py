@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Literal, TypedDict
 
 from mpcvit_harness.cells import Cell, ModelSpec
 from mpcvit_harness.prepare import prepare
 from spu_bench import Network, Options, predict
 from vit_models import get_config
+
+
+class CostTable(TypedDict):
+    """Predicted seconds as JSON values: `layers[l][k]` with k heads of layer l on, and `rest` for everything else."""
+
+    schema: Literal[1]
+    protocol: str
+    network: str
+    kernels: str
+    unit: Literal["seconds"]
+    layers: list[list[float]]
+    rest: float
 
 
 def cost_table(
@@ -19,8 +31,8 @@ def cost_table(
     *,
     options: Options | None = None,
     calibration: Path | None = None,
-) -> dict[str, Any]:
-    """Predicted seconds as JSON values: `layers[l][k]` with k heads of layer l on, and `rest` for all else.
+) -> CostTable:
+    """The predicted seconds of every plan of `model` over `network`.
 
     `model` is a mix; its own plan does not matter. A plan takes the sum of `rest` and of its layers, since SPU runs a
     Program step by step. The Programs with 0, 1, ..., all heads on in every layer are exported and predicted; none is

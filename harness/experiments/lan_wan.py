@@ -1,11 +1,11 @@
 """The models of the main table over `lan` and over `wan`, under SEMI2K and under Cheetah.
 
-The paper says that MPCViT is faster over both kinds of network and under both protocols; no numbers could be read.
-`paper` has CIFAR-10's Softmax, ReLU-Softmax, MPCViT (mu .5) and ScaleAttn on SPU 0.3.1b0 as its tables do, `reduced`
-the small `vit_4_4_28` on SPU 0.9.5 with batched heads. `paper_breakdown` has one block of the CIFAR-10 model.
+The paper says that MPCViT is faster over both kinds of network and under both protocols; its numbers could not be read.
+`paper` has CIFAR-10's Softmax, ReLU-Softmax, MPCViT (mu .5) and ScaleAttn on SPU 0.3.1b0, as in its tables. `reduced`
+has the small `vit_4_4_28` on SPU 0.9.5 with batched heads. `paper_breakdown` has one block of the CIFAR-10 model.
 
-Expected: 1 inference a cell. Under SEMI2K half a minute a cell of `reduced`, the seconds of `paper_cifar10` and half a
-minute a cell of `paper`; under Cheetah minutes each.
+Expected: 1 inference a cell. Under SEMI2K half a minute a cell of `reduced`, and a cell of `paper` half a minute more
+than its seconds in `paper_cifar10`; under Cheetah minutes each.
     pytest harness/experiments/lan_wan.py --executor netns --scale reduced --results results
     pytest harness/experiments/lan_wan.py -m paper --executor netns --results results
 """
@@ -56,6 +56,6 @@ CELLS = [
 
 
 def test_logits_are_those_of_plaintext(cell: Cell, record: RunRecord) -> None:
-    """Whatever the protocol and the link, the model computes the same; a shaped link was seen before and after."""
+    """Under every protocol and over every network; a shaped link was probed before and after."""
     assert record.accuracy is not None and record.accuracy.max_abs_error < 0.1
     assert bool(record.link_before and record.link_after) is (cell.network != "loopback")

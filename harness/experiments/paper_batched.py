@@ -1,10 +1,10 @@
-"""The same models with the heads of a layer in one batched call: what is left of the paper's budget axis?
+"""The same models with the heads of a layer in one batched call: what remains of the paper's budget axis?
 
 Not a table of the paper. Its latency is linear in the number of ReLU-Softmax heads because its heads run one after
-another. A port that batches the heads of one kind, as any library's attention does, pays for the layer: one
-ReLU-Softmax head then costs what four cost. `heads_1` to `heads_4` have that many in every layer, `main-` are the rows
-of `paper_cifar10`, `packed-` their budgets with the heads packed into as few layers as hold them, which under
-batching, unlike under the paper's loop, is another price for the same mu.
+another. A port that batches the heads of one kind, like the attention of any library, pays by layer: one ReLU-Softmax
+head then costs as much as four. `heads_1` to `heads_4` have that many in every layer, `main-` are the rows of
+`paper_cifar10`. `packed-` are their budgets with the heads packed into as few layers as can hold them, which costs less
+with batching, and the same without.
 
 Expected: 1 inference a cell, shorter than those of `paper_cifar10`; about 20 minutes.
     pytest harness/experiments/paper_batched.py --executor netns --scale paper --results results

@@ -1,11 +1,11 @@
-"""MPCViT over a LAN, as PriViT re-measured the authors' checkpoints.
+"""MPCViT over a LAN, as PriViT measured the authors' checkpoints.
 
 PriViT (Table of CIFAR-10, CIFAR-100 and Tiny-ImageNet; SEMI2K on SPU 0.5.0b0, two hosts of a cluster with Xeon 8268,
 95 threads, LAN): CIFAR-10 8.96 / 9.39 / 9.85 / 10.39 s at mu .1 / .3 / .5 / .7, CIFAR-100 7.86 / 8.21 / 8.76 / 9.16 s,
-Tiny-ImageNet 43.96 / 71.04 / 95.75 / 150.83 s. Its published profile has 14 clamps and 13 divisions of one inference:
-exact GeLU, which its JAX expands to a rational polynomial, heads of a kind in one call, and a truncation that talks to
-the other party. That is `port`: the plain kernels with exact GeLU on SPU 0.9.5, over `lan`. `loop` is the paper's own
-form on the paper's SPU over the same link. Other machines and another SPU: read the ratios.
+Tiny-ImageNet 43.96 / 71.04 / 95.75 / 150.83 s. Its published profile has 14 clamps and 13 divisions in one inference:
+exact GeLU, which its JAX expands to a rational polynomial, heads of a kind in one call, and a truncation with
+communication. That is `port`: the plain kernels with exact GeLU on SPU 0.9.5, over `lan`. `loop` is the paper's own
+form on the paper's SPU over the same network. Machines and SPU differ: compare ratios.
 
 Expected: 3 inferences a cell, 10 to 25 s each on CIFAR, minutes on Tiny-ImageNet; about 80 minutes.
     pytest harness/experiments/paper_lan.py --executor netns --scale paper --results results

@@ -1,11 +1,11 @@
-"""MPCViT+: what dropping GeLU on some tokens, or in some layers, saves, with its linear fusion and without.
+"""MPCViT+: the seconds saved by dropping GeLU on some tokens, or in some layers, with and without linear fusion.
 
-The paper (figure "Comparison between MPCViT and MPCViT+"): its seconds are MPCViT's less a constant that the original's
-figure scripts hold by hand. CIFAR-10 token-wise -9, -9, -6.7, -9 s fused and -6, -6, -3.7, -6 s not, layer-wise
--11.9 s; CIFAR-100 -8, -8, -10, -6.5 s and -5, -5, -7, -3.5 s, layer-wise -6.4 s; Tiny-ImageNet -17 s fused and -10 s
-not, at mu .1 .3 .5 .7. Here they are measured. The plans are lost: GeLU stays on 75 % of all tokens of all layers, or
-in the nearest number of layers (5 of 7, 7 of 9). `cifar10-none_0.5` has no GeLU at all and every layer fused: more than
-that MPCViT+ cannot save.
+The paper (figure "Comparison between MPCViT and MPCViT+"): its seconds are those of MPCViT minus a constant that is
+written by hand in the original's figure scripts. CIFAR-10 token-wise -9, -9, -6.7, -9 s fused and -6, -6, -3.7, -6 s
+not, layer-wise -11.9 s; CIFAR-100 -8, -8, -10, -6.5 s and -5, -5, -7, -3.5 s, layer-wise -6.4 s; Tiny-ImageNet -17 s
+fused and -10 s not, at mu .1 .3 .5 .7. Here they are measured. The plans are lost: GeLU stays on 75 % of all tokens of
+all layers, or in the nearest number of layers (5 of 7, 7 of 9). `cifar10-none_0.5` has no GeLU and every layer fused:
+MPCViT+ cannot save more than that.
 
 Expected: 3 inferences a cell on CIFAR of 45 to 65 s each, 70 minutes a data set; 1 of 3 to 14 minutes each on
 Tiny-ImageNet, 100 minutes.

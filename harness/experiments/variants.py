@@ -1,11 +1,12 @@
-"""What each attention variant costs: one row per variant, the same model around it.
+"""The cost of each attention variant: one row per variant, the same model around it.
 
 The paper's attention table (accuracy and latency of Softmax, ReLU-Softmax, Scale, 2Quad, Sparsemax, XNorm, ...) could
-not be read; this is its latency side (`accuracy_variants` is the other), on the small `vit_4_4_28` (50 tokens): random
+not be read; this is its latency (`accuracy_variants` has the accuracy), on the small `vit_4_4_28` (50 tokens): random
 weights, tanh GeLU, batched heads, SEMI2K on SPU 0.9.5. A mix has two of four heads in every layer on its first kind.
 Fewer heads: ReLU-Softmax with two heads of 16.
 
-Expected: ScaleAttn cheapest of those with scores, Softmax and Sparsemax dearest. About 15 minutes.
+Expected: ScaleAttn is the cheapest of those with scores, Softmax and Sparsemax are the most expensive. About 15
+minutes.
     pytest harness/experiments/variants.py --executor netns --scale reduced --results results
 """
 

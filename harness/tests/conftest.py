@@ -21,7 +21,7 @@ pytest_plugins = ["pytester"]
 
 @pytest.fixture(autouse=True)
 def _own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is timed here is no measurement: it neither waits for one on this machine, nor keeps one waiting."""
+    """Runs of tests are no measurements: they do not wait for one on this machine, and none waits for them."""
     monkeypatch.setenv("SPU_BENCH_LOCK", str(tmp_path / "measurement.lock"))
 
 

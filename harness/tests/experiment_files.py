@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mpcvit_harness import experiment_files
+from mpcvit_harness import load_experiments
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = ROOT / "harness" / "experiments"
@@ -21,4 +21,4 @@ PutTraining = Callable[..., None]
 
 def cells_of(experiment: str) -> list[Any]:
     """The cells of an experiment by its name, of either kind."""
-    return experiment_files.cells_of(EXPERIMENTS / f"{experiment}.py")
+    return load_experiments.cells_of(EXPERIMENTS / f"{experiment}.py")

@@ -155,7 +155,7 @@ def test_a_cell_round_trips(cell: Cell) -> None:
 
 
 def test_fingerprints_are_the_same_in_every_process() -> None:
-    """No salted hash is in it."""
+    """They contain no salted hash."""
     cell = Cell(experiment="e", name="n", model=ModelSpec(config="c", heads=((0, 1), (1, 1))))
     code = (
         "import sys; from mpcvit_harness.cells import Cell;"
@@ -172,17 +172,17 @@ def test_fingerprints_are_the_same_in_every_process() -> None:
         for seed in ("1", "2")
     ]
     assert {fingerprint for fingerprint, _ in seen} == {cell.fingerprint()}
-    assert len({salted for _, salted in seen}) == 2, "the processes must differ where they may"
+    assert len({salted for _, salted in seen}) == 2, "the processes must differ in salted hashes"
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), object(), {"a": {1, 2}}])
-def test_what_has_no_stable_form_is_refused(value: Any) -> None:
-    """A fingerprint of such a thing would not mean anything."""
+def test_a_value_without_a_stable_form_is_refused(value: Any) -> None:
+    """A fingerprint of such a value would have no meaning."""
     with pytest.raises(ValueError, match=r"JSON|stable"):
         canonical_sha256(value)
 
 
-def test_a_field_too_many_is_refused() -> None:
+def test_an_unknown_field_is_refused() -> None:
     """A misspelt field would otherwise be a cell with a default."""
     with pytest.raises(ValidationError, match="protocl"):
         Cell(experiment="e", name="n", model=ModelSpec(config="c"), protocl="cheetah")
@@ -193,7 +193,7 @@ def some(count: int, scale: str = "smoke") -> list[Cell]:
 
 
 def test_selection() -> None:
-    """Scales nest, the executor is put in, and the order is that of the ids."""
+    """Scales nest, the executor is set, and the order is that of the ids."""
     cells = [*some(5), Cell(experiment="e", name="big", model=ModelSpec(config="c"), scale="paper")]
     assert len(select(cells, scale="reduced", executor="netns")) == 5
     whole = select(cells, scale="paper", executor="netns")

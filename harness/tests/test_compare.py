@@ -1,4 +1,4 @@
-"""Two machines or commits against each other: difference, interval, test."""
+"""Two machines or commits compared: difference, interval, test."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def put(path: Path, samples_s: list[float], status: Literal["ok", "failed"] = "o
 
 
 def test_differences_are_tested(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Apart with enough samples, alike, too few; a cell of one side only, or without a valid record, is left out."""
+    """Different, alike, too few samples; a cell of one side only, or without a valid record, is left out."""
     apart, alike = [1.0, 1.1, 1.2, 1.3, 1.4, 1.5], [1.05, 1.15, 1.25, 1.35, 1.45, 1.55]
     later = [sample + 2 for sample in apart]
     for name, a, b in (("apart", apart, later), ("alike", apart, alike), ("few", apart[:3], later[:3])):
@@ -58,7 +58,7 @@ def test_differences_are_tested(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_two_commits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of each the records that are committed there."""
+    """Each side has the records of its commit."""
 
     def git(*arguments: str) -> None:
         who = ("-c", "user.name=t", "-c", "user.email=t@example.org")
@@ -77,7 +77,7 @@ def test_two_commits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_nothing_to_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One line with the fix."""
+    """The error is one line with the fix."""
     for sides in ((str(tmp_path), str(tmp_path)), (str(tmp_path), "no-such-revision")):
         with pytest.raises(SystemExit) as ended:
             app(["compare", *sides])

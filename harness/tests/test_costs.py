@@ -1,4 +1,4 @@
-"""The cost table for the search says of a plan what the prediction of its Program says."""
+"""The cost table for the search gives a plan the predicted seconds of its Program."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ TINY = ModelSpec(
 )
 
 
-def test_a_plan_costs_what_its_layers_cost(tmp_path: Path) -> None:
-    """A plan that no Program of the table has: its seconds are the rest and its layers', without measuring again."""
+def test_a_plan_costs_the_sum_of_its_layers(tmp_path: Path) -> None:
+    """Also a plan that is not in the table: the rest and its layers; no step is timed again."""
     calibration = tmp_path / "calibration.json"
     cost_table(TINY, network="loopback", calibration=calibration)
     _price_by_turns(calibration)
@@ -40,7 +40,7 @@ def test_a_plan_costs_what_its_layers_cost(tmp_path: Path) -> None:
 def test_the_architecture_can_be_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As the reduced model of the search is: numbers by the names of fields, and nothing else."""
+    """By numbers under the names of fields, and nothing else."""
     asked: list[ModelSpec] = []
     monkeypatch.setattr(cli, "cost_table", lambda model, *rest, **more: asked.append(model) or {})
     command = ["costs", "--config", "vit_4_4_28", "--out", str(tmp_path / "costs.json")]
@@ -54,7 +54,7 @@ def test_the_architecture_can_be_changed(
 
 
 def _price_by_turns(path: Path) -> None:
-    """Replace measured seconds by a millisecond a turn, so that no clock decides."""
+    """Replace measured seconds by a millisecond a turn, so that the test does not depend on the clock."""
     calibration = load(path)
     for costs in calibration.tables.values():
         for cost in costs.steps.values():

@@ -1,4 +1,4 @@
-"""An experiment end to end, on a tiny model: measured, stored, resumed, failed with a trace, reported."""
+"""An experiment end to end, on a tiny model: measured, stored, resumed, failed with a record, reported."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def test_measured_once_stored_resumed_reported(workplace: pytest.Pytester) -> No
     assert "50.00% of 12" in page and f"<td>{first.rounds:,}<" in page and "1 of 1 cells" in page
 
 
-def test_another_model_is_measured_anew(workplace: pytest.Pytester) -> None:
-    """The same cell with a checkpoint trained again is no longer the same thing."""
+def test_another_model_is_measured_again(workplace: pytest.Pytester) -> None:
+    """A cell whose checkpoint was trained again has another Program."""
     measure(workplace).assert_outcomes(passed=2)
     (path,) = stored(workplace)
     before = CellRecord.load(path)
@@ -61,7 +61,7 @@ def test_another_model_is_measured_anew(workplace: pytest.Pytester) -> None:
 
 
 def test_a_failed_cell_leaves_its_record(workplace: pytest.Pytester) -> None:
-    """The reason stands in the record, in the test's one line and in the report; a later session tries again."""
+    """The reason is in the record, in the test's message and in the report; a later session tries again."""
     source = EXPERIMENT.replace("repeats=2", "repeats=2, timeout_s=0.2")
     workplace.makepyfile(test_tiny=source)
     result = measure(workplace)
@@ -76,7 +76,7 @@ def test_a_failed_cell_leaves_its_record(workplace: pytest.Pytester) -> None:
 
 
 def test_missing_checkpoint(workplace: pytest.Pytester) -> None:
-    """It is named, with the command that makes one, in the record too; a result that is there is kept."""
+    """It is named, with the command that makes one, in the record too; a stored result is kept."""
     missing = ("--checkpoints", "elsewhere")
     result = measure(workplace, *missing)
     result.assert_outcomes(errors=2)
@@ -202,8 +202,8 @@ def test_parallel_measurement_is_refused(workplace: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(["*one at a time*"])
 
 
-def test_what_is_no_record_is_shown(tmp_path: Path) -> None:
-    """A file of another schema is neither trusted nor hidden."""
+def test_a_file_that_is_no_record_is_shown(tmp_path: Path) -> None:
+    """A file of an unknown schema is not used, and the report names it."""
     folder = tmp_path / "results" / "here" / "tiny"
     folder.mkdir(parents=True)
     (folder / "old.json").write_text(json.dumps({"schema_version": 0}))
@@ -213,7 +213,7 @@ def test_what_is_no_record_is_shown(tmp_path: Path) -> None:
 
 
 def test_no_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Nothing to report is an error with a fix."""
+    """A report without results is an error with a fix."""
     with pytest.raises(SystemExit) as caught:
         app(["build", "--results", str(tmp_path / "absent"), "--out", str(tmp_path / "report")])
     assert caught.value.code == 2
@@ -235,7 +235,7 @@ def test_the_docs_tables_are_those_of_the_records() -> None:
 
 
 def test_a_table_changed_by_hand_is_found(tmp_path: Path) -> None:
-    """`check` fails where a page says another number than its records, and `tables` mends it."""
+    """`check` fails where a page has another number than its records, and `tables` corrects it."""
     root = Path(__file__).parents[2]
     shutil.copytree(root / "results", tmp_path / "results")
     (tmp_path / "harness").mkdir()

@@ -108,7 +108,7 @@ def test_expected_time_from_committed_records() -> None:
 
 
 def test_progress() -> None:
-    """Cells done, time left, the current cell; a cell of unknown length counts as those before it."""
+    """Cells done, time left, the current cell; a cell without an expected time counts as the mean of those done."""
     lines: list[str] = []
     cell = next(r.cell for _, r in all_records(RESULTS) if isinstance(r, CellRecord))
     first, second, third = (cell.model_copy(update={"name": name}) for name in ("a", "b", "c"))
@@ -122,7 +122,7 @@ def test_progress() -> None:
 
 
 def wait_for(condition: Callable[[], bool], running: subprocess.Popen[str]) -> None:
-    """Wait until `condition` holds, which it has to while the session runs."""
+    """Wait until `condition` is true; the session has to be running until then."""
     until = time.monotonic() + 300
     while not condition():
         assert running.poll() is None and time.monotonic() < until
@@ -130,7 +130,7 @@ def wait_for(condition: Callable[[], bool], running: subprocess.Popen[str]) -> N
 
 
 def test_a_killed_run_resumes(workplace: pytest.Pytester) -> None:
-    """Killed in the middle and started again, a matrix ends with the records of one never killed."""
+    """Killed and started again, a run ends with the same records as one that was never killed."""
     workplace.makepyfile(test_tiny=THREE)
     killed = session(workplace)
     wait_for(lambda: bool(stored(workplace)), killed)
@@ -147,8 +147,8 @@ def test_a_killed_run_resumes(workplace: pytest.Pytester) -> None:
 
 
 @contextmanager
-def hearing_ctrl_c() -> Iterator[None]:
-    """A process started meanwhile hears Ctrl-C, also where a shell's background has it ignored, which is inherited."""
+def listening_to_ctrl_c() -> Iterator[None]:
+    """A process started in this context gets Ctrl-C, even where the shell ignores it for its background jobs."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
@@ -156,10 +156,10 @@ def hearing_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def test_ctrl_c_ends_in_order(workplace: pytest.Pytester) -> None:
-    """Interrupted while it measures, a session ends as pytest's sessions do; what was stored stays."""
+def test_ctrl_c(workplace: pytest.Pytester) -> None:
+    """Interrupted during a measurement, a session ends like any session of pytest; stored records stay."""
     workplace.makepyfile(test_tiny=THREE)
-    with hearing_ctrl_c():
+    with listening_to_ctrl_c():
         running = session(workplace)
     wait_for(lambda: bool(stored(workplace)), running)
     running.send_signal(signal.SIGINT)
@@ -170,16 +170,16 @@ def test_ctrl_c_ends_in_order(workplace: pytest.Pytester) -> None:
 
 
 def test_ctrl_c_that_something_swallows(workplace: pytest.Pytester) -> None:
-    """An interrupt that comes while a callback runs, whose exceptions Python ignores, ends the run all the same."""
+    """An interrupt during a callback whose exceptions Python ignores still ends the run."""
     workplace.makepyfile(test_tiny=SWALLOWING)
-    with hearing_ctrl_c():
+    with listening_to_ctrl_c():
         result = workplace.runpytest_subprocess("-p", "no:cacheprovider")
     assert result.ret == pytest.ExitCode.INTERRUPTED
     assert "KeyboardInterrupt" in result.stdout.str() and not (workplace.path / "second").exists()
 
 
 def test_two_runs_at_once_measure_once(workplace: pytest.Pytester) -> None:
-    """The second waits while the first measures, over loopback too, and takes what that has stored."""
+    """The second waits while the first measures, over loopback too, and uses its stored records."""
     with measurement_lock():
         both = [session(workplace), session(workplace)]
         for run in both:

@@ -12,7 +12,7 @@ from experiment_files import EXPERIMENTS, ROOT
 from mpcvit_harness.cell_record import CellRecord, record_json_schema
 from mpcvit_harness.cells import Cell, ModelSpec
 from mpcvit_harness.cli import app
-from mpcvit_harness.experiment_files import all_cells
+from mpcvit_harness.load_experiments import all_cells
 from mpcvit_harness.migrate import migrate
 from mpcvit_harness.store import all_records
 from spu_bench import RunRecord

@@ -78,18 +78,18 @@ def measure(workplace: pytest.Pytester, *arguments: str) -> pytest.RunResult:
 
 
 def stored(workplace: pytest.Pytester) -> list[Path]:
-    """The records that are there."""
+    """The files of the stored records."""
     return sorted((workplace.path / "results").glob("*/*/*.json"))
 
 
 def session(workplace: pytest.Pytester, *arguments: str) -> subprocess.Popen[str]:
-    """A session of pytest that goes on by itself."""
+    """A session of pytest in the background."""
     command = [sys.executable, "-m", "pytest", *OPTIONS, *arguments]
     return subprocess.Popen(command, cwd=workplace.path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def listed(workplace: pytest.Pytester, *arguments: str) -> list[dict[str, Any]]:
-    """What `--list-cells` prints, which is JSON and nothing else."""
+    """The cells that `--list-cells` prints as JSON."""
     result = measure(workplace, "--list-cells", *arguments)
     assert result.ret == 0
     cells: list[dict[str, Any]] = json.loads(result.stdout.str())
@@ -97,7 +97,7 @@ def listed(workplace: pytest.Pytester, *arguments: str) -> list[dict[str, Any]]:
 
 
 def content(path: Path) -> tuple[str, list[int], int]:
-    """What is the same in two measurements of one cell."""
+    """The part of a record that is the same in two measurements of one cell."""
     record = CellRecord.load(path)
     assert record.status == "ok"
     return record.cell_fingerprint, record.sent_bytes, len(record.samples_s)

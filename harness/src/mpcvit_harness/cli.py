@@ -14,7 +14,7 @@ from mpcvit_harness.cells import ModelSpec
 from mpcvit_harness.claims import CLAIMS, ClaimsError, load
 from mpcvit_harness.compare import compare, table
 from mpcvit_harness.errors import HarnessError
-from mpcvit_harness.experiment_files import EXPERIMENTS, all_cells
+from mpcvit_harness.load_experiments import EXPERIMENTS, all_cells
 from mpcvit_harness.migrate import migrate
 from mpcvit_harness.pages import stale, write
 from mpcvit_harness.plan_costs import cost_table

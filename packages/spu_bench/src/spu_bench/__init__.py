@@ -1,4 +1,8 @@
-"""Secure two-party inference on SecretFlow SPU, measured: parties, links, statistics, records."""
+"""Secure two-party inference on SecretFlow SPU, measured: parties, links, statistics, records.
+
+Public submodules, beside the names below: `record` (what a record holds), `provenance` (machine and code), `samples`,
+`watch`, `measurement_version`, `executors`.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from spu_bench.cost import Prediction, predict
     from spu_bench.errors import SpuBenchError
-    from spu_bench.measured_run import RunFailed, run
+    from spu_bench.measured_run import RunFailed, recount, run
     from spu_bench.network import Network
     from spu_bench.options import Options
     from spu_bench.program import Program, load_program
@@ -24,6 +28,7 @@ _HOMES = {
     "SpuBenchError": "errors",
     "load_program": "program",
     "predict": "cost",
+    "recount": "measured_run",
     "run": "measured_run",
 }
 
@@ -37,6 +42,7 @@ __all__ = [
     "SpuBenchError",
     "load_program",
     "predict",
+    "recount",
     "run",
 ]
 

@@ -1,13 +1,13 @@
-"""The accuracy of predicted latencies: predicted and measured seconds over networks that no calibration has seen.
+"""Predicted and measured latency side by side, on networks that were not used to measure the machine's costs.
 
-Not a table of the paper: a search by seconds rests on it. Small ViTs (`vit_4_4_28`, tanh GeLU, random weights,
+Not a table of the paper: it is what a search by seconds stands on. Small ViTs (`vit_4_4_28`, tanh GeLU, random weights,
 SPU 0.9.5) under SEMI2K and CHEETAH over five networks unlike `lan` and `wan`: fast and slow, near and far, with and
 without a burst, with small packets, with another rate each way. What steps cost is measured on loopback, what waking up
-costs with another model over another link; no cell is used for either. The machine's calibration lies in the store, as
-calibration.json below the machine's folder, and is made where it is missing.
+costs with another model over another link; no cell is used for either. The machine's costs are in the store, in
+machine-costs.json in the machine's folder, and are measured where the file is missing.
 
 Expected: median error at most 5 %, none above 12 %. On an idle machine about 18 minutes for SEMI2K's cells (-k semi2k)
-and 17 for CHEETAH's, with 8 for calibrating.
+and 17 for CHEETAH's, with 8 for the machine's costs.
     pytest harness/experiments/prediction.py --executor netns --scale reduced --results results
 """
 
@@ -21,8 +21,7 @@ from mpcvit_harness.cells import Cell, ModelSpec
 from mpcvit_harness.prepare import prepare
 from mpcvit_harness.store import Store
 from spu_bench import Network, RunRecord, predict
-from spu_bench.cost.calibrate import calibrate
-from spu_bench.cost.table import load
+from spu_bench.cost import MachineCosts, profile_machine
 from spu_bench.provenance import machine_name
 
 SMALL = ModelSpec(config="vit_4_4_28", gelu="tanh")
@@ -66,27 +65,27 @@ CELLS = [
     ),
 ]
 
-CALIBRATED = ModelSpec(config="vit_7_4_32", attention="softmax", gelu="tanh")
+PROFILED = ModelSpec(config="vit_7_4_32", attention="softmax", gelu="tanh")
 
 
 @pytest.fixture(scope="module")
-def calibration(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """This machine's calibration, with what waking up over a link costs, measured by the executor of the cells."""
-    path = _store(pytestconfig).root / _store(pytestconfig).machine / "calibration.json"
-    if load(path).wake_s is None and pytestconfig.getoption("--mpcvit-executor") != "loopback":
-        cell = Cell(experiment="prediction", name="calibrated", model=CALIBRATED)
-        program = prepare(cell, tmp_path_factory.mktemp("calibrated"), Path("unused")).program
-        calibrate(program, "semi2k", path, executor=pytestconfig.getoption("--mpcvit-executor"))
+def machine_costs(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of this machine's costs, with the wake-up time measured by the executor of the cells."""
+    path = _store(pytestconfig).root / _store(pytestconfig).machine / "machine-costs.json"
+    if MachineCosts.load(path).wake_s is None and pytestconfig.getoption("--mpcvit-executor") != "loopback":
+        cell = Cell(experiment="prediction", name="profiled", model=PROFILED)
+        program = prepare(cell, tmp_path_factory.mktemp("profiled"), Path("unused")).program
+        profile_machine(program, "semi2k", path, executor=pytestconfig.getoption("--mpcvit-executor"))
     return path
 
 
 def test_prediction(
-    cell: Cell, record: RunRecord, calibration: Path, pytestconfig: pytest.Config, tmp_path: Path
+    cell: Cell, record: RunRecord, machine_costs: Path, pytestconfig: pytest.Config, tmp_path: Path
 ) -> None:
     """Over a network the prediction is within 12 % of the median, and predicts the sent bytes; the record keeps it."""
     assert record.statistics is not None
     program = prepare(cell, tmp_path, Path("unused")).program
-    found = predict(program, cell.protocol, cell.network, options=cell.options, calibration=calibration)
+    found = predict(program, cell.protocol, cell.network, options=cell.options, machine_costs=machine_costs)
     record.prediction = found
     _store(pytestconfig).save(cell, record)
     assert found.sent_bytes == pytest.approx(record.sent_bytes, rel=0.01)

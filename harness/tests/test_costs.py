@@ -11,7 +11,7 @@ from mpcvit_harness.cells import Cell, ModelSpec
 from mpcvit_harness.plan_costs import cost_table
 from mpcvit_harness.prepare import prepare
 from spu_bench import predict
-from spu_bench.cost.table import load
+from spu_bench.cost import MachineCosts
 
 TINY = ModelSpec(
     config="vit_4_4_28",
@@ -24,14 +24,14 @@ TINY = ModelSpec(
 
 def test_a_plan_costs_the_sum_of_its_layers(tmp_path: Path) -> None:
     """Also a plan that is not in the table: the rest and its layers; no step is timed again."""
-    calibration = tmp_path / "calibration.json"
-    cost_table(TINY, network="loopback", calibration=calibration)
-    _price_by_turns(calibration)
-    table = cost_table(TINY, network="loopback", calibration=calibration)
+    machine_costs = tmp_path / "machine-costs.json"
+    cost_table(TINY, network="loopback", machine_costs=machine_costs)
+    _price_by_turns(machine_costs)
+    table = cost_table(TINY, network="loopback", machine_costs=machine_costs)
     assert [len(layer) for layer in table["layers"]] == [3, 3] and min(min(table["layers"])) >= 0
     model = TINY.model_copy(update={"heads": ((1, 0), (0, 0))})
     program = prepare(Cell(experiment="costs", name="mixed", model=model), tmp_path, tmp_path).program
-    found = predict(program, calibration=calibration, measure_new=False)
+    found = predict(program, machine_costs=machine_costs, measure_new=False)
     first, second = table["layers"]
     assert second[0] < first[1] and found.seconds > table["rest"]
     assert found.seconds == pytest.approx(table["rest"] + first[1] + second[0])
@@ -40,7 +40,7 @@ def test_a_plan_costs_the_sum_of_its_layers(tmp_path: Path) -> None:
 def test_the_architecture_can_be_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """By numbers under the names of fields, and nothing else."""
+    """As the reduced model of the search is: numbers by the names of fields, and nothing else."""
     asked: list[ModelSpec] = []
     monkeypatch.setattr(cli, "cost_table", lambda model, *rest, **more: asked.append(model) or {})
     command = ["costs", "--config", "vit_4_4_28", "--out", str(tmp_path / "costs.json")]
@@ -54,9 +54,9 @@ def test_the_architecture_can_be_changed(
 
 
 def _price_by_turns(path: Path) -> None:
-    """Replace measured seconds by a millisecond a turn, so that the test does not depend on the clock."""
-    calibration = load(path)
-    for costs in calibration.tables.values():
+    """Replace measured seconds by a millisecond a turn, so that no clock decides."""
+    machine_costs = MachineCosts.load(path)
+    for costs in machine_costs.tables.values():
         for cost in costs.steps.values():
             cost.seconds = 0.001 * cost.turns
-    calibration.save(path)
+    machine_costs.save(path)

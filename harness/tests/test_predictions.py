@@ -12,8 +12,8 @@ from mpcvit_harness.cells import Cell, ModelSpec
 from mpcvit_harness.predictions import points, predictions
 from mpcvit_harness.stored import StoredRun
 from spu_bench import Network, Prediction, RunRecord
-from spu_bench.cost.calibrate import LINK as LINK_OF_CALIBRATION
-from spu_bench.network import PRESETS
+from spu_bench.cost.profile_machine import PROFILE_NETWORK
+from spu_bench.network import NETWORKS
 from spu_bench.provenance import CodeVersion, machine
 from spu_bench.record import Request
 from spu_bench.samples import summarize
@@ -43,14 +43,14 @@ def measured(name: str, seconds: float, predicted: float | None) -> StoredRun:
 
 
 def test_cells() -> None:
-    """Thirty cells at least, both protocols over five networks, of which no calibration or preset is one."""
+    """At least thirty cells: both protocols on five networks that are neither presets nor PROFILE_NETWORK."""
     cells = [cell for cell in cells_of("prediction") if cell.scale == "reduced"]
     networks = {cell.network for cell in cells if isinstance(cell.network, Network)}
     assert len(cells) >= 30 and len(networks) == 5
     assert {(cell.protocol, cell.network_name) for cell in cells} == {
         (protocol, network.name) for protocol in ("semi2k", "cheetah") for network in networks
     }
-    known = {(network.rate_mbit, network.rtt_ms) for network in (LINK_OF_CALIBRATION, *PRESETS.values())}
+    known = {(network.rate_mbit, network.rtt_ms) for network in (PROFILE_NETWORK, *NETWORKS.values())}
     assert not known & {(network.rate_mbit, network.rtt_ms) for network in networks}
 
 

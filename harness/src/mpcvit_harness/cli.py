@@ -132,7 +132,7 @@ def costs_command(
     ] = None,
     protocol: Annotated[str, typer.Option(help="semi2k or cheetah.")] = "semi2k",
     network: Annotated[str, typer.Option(help="loopback, lan, wan, or a TOML file.")] = "wan",
-    calibration: Annotated[Path | None, typer.Option(help="The calibration (default: the user's own).")] = None,
+    machine_costs: Annotated[Path | None, typer.Option(help="File of machine costs (default: the user's own).")] = None,
     out: Annotated[Path, typer.Option(help="Where the cost table goes.")] = Path("costs.json"),
 ) -> None:
     """Predict every plan of a mix: write the cost table that `mpc-search` takes, without running a plan.
@@ -148,7 +148,7 @@ def costs_command(
             num_classes=num_classes,
             overrides=_numbers(override or []),
         )
-        costs = cost_table(model, protocol, network, calibration=calibration)
+        costs = cost_table(model, protocol, network, machine_costs=machine_costs)
     except ValueError as error:
         print(f"error: {error}. Fix: see mpcvit-report costs --help", file=sys.stderr)
         raise typer.Exit(2) from None

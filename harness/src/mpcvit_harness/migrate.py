@@ -42,11 +42,11 @@ def migrate(results: Path, cells: list[AnyCell]) -> Migration:
         if target != path and target.exists():
             done.refused.append((path, f"{target} is there already"))
             continue
-        text = CellRecord.of(cell, record).model_dump_json(indent=1) + "\n"
-        if target == path and path.read_text() == text:
+        migrated = CellRecord.of(cell, record)
+        if target == path and json.loads(path.read_text()) == migrated.model_dump(mode="json"):
             done.unchanged += 1
             continue
-        CellRecord.of(cell, record).save(target)
+        migrated.save(target)
         if target != path:
             path.unlink()
         done.changed.append((path, target))

@@ -30,7 +30,7 @@ def cost_table(
     network: str | Network = "wan",
     *,
     options: Options | None = None,
-    calibration: Path | None = None,
+    machine_costs: Path | None = None,
 ) -> CostTable:
     """The predicted seconds of every plan of `model` over `network`.
 
@@ -48,7 +48,7 @@ def cost_table(
         with tempfile.TemporaryDirectory(prefix="mpcvit-costs-") as scratch:
             cell = Cell(experiment="costs", name=f"{on}-on", model=spec)
             program = prepare(cell, Path(scratch), Path("unused")).program
-            found = predict(program, protocol, asked, options=options, calibration=calibration)
+            found = predict(program, protocol, asked, options=options, machine_costs=machine_costs)
         seconds.append(found.seconds)
     rest = min(seconds)
     layer = [(each - rest) / config.layers for each in seconds]

@@ -114,7 +114,7 @@ def test_settings_that_crypten_has_not_are_refused(tmp_path: Path, options: dict
 
 FUNCTIONS = """
 import json
-import spu_bench.crypten04
+import spu_bench.party.crypten04
 import crypten, torch
 from crypten.config import cfg
 

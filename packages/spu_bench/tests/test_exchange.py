@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from parties import free_port
 
 from spu_bench import SpuBenchError
-from spu_bench.exchange import Exchange, agree, pack, unpack
+from spu_bench.party.exchange import Exchange, agree, pack, unpack
 
 
 @given(st.dictionaries(st.text(max_size=10), st.lists(st.binary(max_size=50), max_size=4), max_size=4))

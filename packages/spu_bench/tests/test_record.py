@@ -15,8 +15,8 @@ from pydantic import ValidationError
 
 from spu_bench import Network, Options, RunRecord
 from spu_bench.executors.description import ExecutorDescription
-from spu_bench.network.probe import LinkProbe
-from spu_bench.profile import OperationStats, Traffic
+from spu_bench.network.probe import NetworkProbe
+from spu_bench.party.spu_profile import OperationStats, Traffic
 from spu_bench.provenance import CodeVersion, Machine, SourceVersion
 from spu_bench.record import (
     Accuracy,
@@ -79,7 +79,7 @@ parties = st.builds(
     failure=st.none() | failures,
 )
 probes = st.builds(
-    LinkProbe,
+    NetworkProbe,
     server=st.just(0),
     client=st.just(1),
     rtt_ms=seconds,

@@ -23,7 +23,7 @@ from spu_bench import (
     run,
 )
 from spu_bench.measured_run import recount
-from spu_bench.profile import Traffic
+from spu_bench.party.spu_profile import Traffic
 from spu_bench.program import read_npz
 
 

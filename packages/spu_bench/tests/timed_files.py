@@ -17,18 +17,18 @@ PACKAGE = Path(__file__).parents[1] / "src" / "spu_bench"
 ACCEPTED = Path(__file__).parent / "data" / "timed-files.json"
 
 TIMED = (
-    # the session: what runs between the start and the end of the clock
-    *("party.py", "guest.py", "spu03/*.py", "crypten04/*.py", "launch.py", "exchange.py", "session.py"),
+    # one party: what runs between the start and the end of the clock, on every runtime
+    *("party/**/*.py", "session.py"),
     # the run: how the parties are started, what counts as a sample, what is compared
-    *("measured_run.py", "parties.py", "samples.py", "watch.py"),
+    *("measured_run.py", "party_processes.py", "samples.py", "watch.py"),
     # the settings that reach a runtime
     *("options.py", "runtimes.py"),
     # what is counted
-    *("profile.py", "relay.py", "traffic.py"),
-    # the link, its shaping and its probe
+    *("counting_relay.py", "count_traffic.py"),
+    # the network, its shaping and its probe
     "network/*.py",
     # the hosts
-    *("executors/*.py", "agent.py"),
+    "executors/*.py",
 )
 """Patterns of files below the package."""
 

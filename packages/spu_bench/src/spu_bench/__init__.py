@@ -10,24 +10,25 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from spu_bench.cost import Prediction, predict
+    from spu_bench.cost.predict import predict
     from spu_bench.errors import SpuBenchError
     from spu_bench.measured_run import RunFailed, recount, run
     from spu_bench.network import Network
     from spu_bench.options import Options
+    from spu_bench.predicted_latency import Prediction
     from spu_bench.program import Program, load_program
     from spu_bench.record import RunRecord
 
 _HOMES = {
     "Network": "network",
     "Options": "options",
-    "Prediction": "cost",
+    "Prediction": "predicted_latency",
     "Program": "program",
     "RunFailed": "measured_run",
     "RunRecord": "record",
     "SpuBenchError": "errors",
     "load_program": "program",
-    "predict": "cost",
+    "predict": "cost.predict",
     "recount": "measured_run",
     "run": "measured_run",
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class SpuBenchError(Exception):
     """A failure with a fix and a typed reason.
@@ -38,3 +40,14 @@ def killed(who: str, number: int) -> SpuBenchError:
             f"{who} was killed by signal 9.", "give it more memory, or see the kernel's log.", "memory"
         )
     return SpuBenchError(f"{who} was killed by signal {number}.", "see the party's log (--keep-logs).", "failed")
+
+
+def last_line(text: str, default: str) -> str:
+    """The last line of a program's output, which usually says why it failed; `default` where there is none."""
+    lines = text.strip().splitlines()
+    return lines[-1].strip() if lines else default
+
+
+def last_line_of_log(log: Path, default: str) -> str:
+    """The last line of the file `log`; `default` where it is missing or empty."""
+    return last_line(log.read_text(errors="replace"), default) if log.is_file() else default

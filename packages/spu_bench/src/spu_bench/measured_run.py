@@ -11,16 +11,17 @@ from pathlib import Path
 import numpy as np
 
 from spu_bench import executors, provenance, runtimes
+from spu_bench.count_traffic import count_traffic, counts_itself
 from spu_bench.errors import SpuBenchError
-from spu_bench.executors import owner
 from spu_bench.executors.base import Executor
 from spu_bench.executors.hosts import HostsExecutor
+from spu_bench.executors.scratch import scratch_directory
 from spu_bench.network import Network
 from spu_bench.network.probe import judge, probe
 from spu_bench.options import Options, trust_model
-from spu_bench.parties import LOG, OUTPUTS, PartiesFailed, lay_out, make_session, run_parties
-from spu_bench.party import CLIENT
-from spu_bench.profile import Traffic
+from spu_bench.party.spu095 import CLIENT
+from spu_bench.party.spu_profile import Traffic
+from spu_bench.party_processes import LOG, OUTPUTS, PartiesFailed, lay_out, make_session, run_parties
 from spu_bench.program import Array, Program, read_npz
 from spu_bench.provenance import SourceVersion
 from spu_bench.record import (
@@ -34,7 +35,6 @@ from spu_bench.record import (
     RunRecord,
 )
 from spu_bench.samples import summarize
-from spu_bench.traffic import count_traffic, counts_itself
 from spu_bench.watch import Watch
 
 
@@ -135,7 +135,7 @@ def recount(record: RunRecord, program: Program) -> None:
             "give the Program that ran, and a record of a runtime whose traffic a relay counts.",
             "bad_input",
         )
-    with owner.scratch(owner.new_name()) as scratch:
+    with scratch_directory() as scratch:
         _set_traffic(record, count_traffic(record.request, program, scratch / "counting"))
     record.code.recounted_by = SourceVersion.model_validate(provenance.code().model_dump(exclude={"recounted_by"}))
 
@@ -153,7 +153,7 @@ def _measure(
     """Fill `record` step by step, so that a failure leaves what was seen until then; returns the client's outputs."""
     request = record.request
     with contextlib.ExitStack() as stack:
-        scratch = stack.enter_context(owner.scratch(owner.new_name()))
+        scratch = stack.enter_context(scratch_directory())
         directories = lay_out(scratch, request.protocol, program, inputs)
         if request.network.is_shaped:
             stack.enter_context(executors.measurement_lock())  # two latencies measured at once are none

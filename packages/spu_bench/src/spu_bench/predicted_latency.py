@@ -9,8 +9,8 @@ from spu_bench.strict import Strict
 class OperationPart(Strict):
     """One kind of operation in a prediction.
 
-    `turns` are one-way delays on the critical path (under SEMI2K the rounds), `sent_bytes` those of the server and
-    the client, `compute_s` its seconds on the loopback device, `network_s` those that the network adds.
+    `turns` are one-way delays on the critical path (under SEMI2K: rounds). `sent_bytes` and `sent_messages` are those
+    of the server and the client. `compute_s` is its time on the loopback device, `network_s` what the network adds.
     """
 
     name: str
@@ -22,19 +22,13 @@ class OperationPart(Strict):
     network_s: float = 0.0
 
 
-class Prediction(Strict):
-    """The predicted seconds of one inference over a network, with their parts.
+class Estimate(Strict):
+    """Seconds and traffic of one inference.
 
-    `seconds` = `compute_s` + `floor_s` + `wake_s`: computation as on the loopback device; what the network alone takes,
-    its delay in each of the `turns` and its rate for the bytes on the critical path; what waking up after a wait
-    takes. `waited` is the time over the CPU time of the runs in which steps were timed: far above 1, the machine was
-    busy, and the computation takes less than predicted.
+    `seconds` = `compute_s` + `floor_s` + `wake_s`: the computation, as on the loopback device; the delay of all
+    `turns` and the transfer of the bytes on the critical path; the wake-up time after each wait.
     """
 
-    program: str
-    fingerprint: str
-    protocol: str
-    network: Network
     seconds: float
     compute_s: float
     floor_s: float
@@ -42,5 +36,18 @@ class Prediction(Strict):
     turns: float
     sent_bytes: tuple[float, float]
     sent_messages: tuple[float, float]
-    waited: float
     operations: list[OperationPart]
+
+
+class Prediction(Estimate):
+    """The predicted latency of one inference of a Program on a network, with its parts.
+
+    `waited` is the time of a run divided by its CPU time when the steps were measured. Far above 1 the machine was
+    busy, and the computation takes less time than predicted.
+    """
+
+    program: str
+    fingerprint: str
+    protocol: str
+    network: Network
+    waited: float

@@ -24,10 +24,10 @@ from spu_bench.executors.description import ExecutorDescription
 from spu_bench.measurement_version import MEASUREMENT_VERSION
 from spu_bench.migrations import migrate
 from spu_bench.network import Network
-from spu_bench.network.probe import LinkProbe
+from spu_bench.network.probe import NetworkProbe
 from spu_bench.options import Options
+from spu_bench.party.spu_profile import OperationStats, Traffic
 from spu_bench.predicted_latency import Prediction
-from spu_bench.profile import OperationStats, Traffic
 from spu_bench.provenance import CodeVersion, Machine
 from spu_bench.samples import SampleStatistics
 from spu_bench.strict import Strict
@@ -210,8 +210,8 @@ class RunRecord(Strict):
     samples_s: list[float] = Field(default_factory=list)
     statistics: SampleStatistics | None = None
     parties: list[PartyOutcome] = Field(default_factory=list)
-    link_before: list[LinkProbe] = Field(default_factory=list)
-    link_after: list[LinkProbe] = Field(default_factory=list)
+    link_before: list[NetworkProbe] = Field(default_factory=list)
+    link_after: list[NetworkProbe] = Field(default_factory=list)
     executor: ExecutorDescription | None = None
     accuracy: Accuracy | None = None
     logits: list[list[float]] | None = None

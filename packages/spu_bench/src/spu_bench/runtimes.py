@@ -189,7 +189,7 @@ def install(runtime: Runtime, python: Path | None = None) -> Path:
 
 def requirements_file(runtime: Runtime) -> Path:
     """The pinned packages of the environment."""
-    return Path(str(resources.files("spu_bench") / str(runtime.package) / "requirements.txt"))
+    return Path(str(resources.files("spu_bench") / "party" / str(runtime.package) / "requirements.txt"))
 
 
 def _requirements(runtime: Runtime) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""SPU's IR is read as steps: one of a kind has one text, whatever its values are called."""
+"""SPU's IR is read as steps: steps of one kind have the same text, whatever their values are called."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ IR = f"""module @m attributes {{pphlo.version = "0.9.5"}} {{
 
 
 def test_steps_and_kinds() -> None:
-    """A region stays with its operation; steps that differ in names alone are of one kind."""
+    """A region belongs to its operation; steps that differ only in names are of one kind."""
     compiled = parse(IR)
     assert compiled.arguments == {"%arg0": SECRET, "%arg1": "tensor<4xf32>"}
     names = [step.operation.removeprefix("pphlo.") for step in compiled.steps]
@@ -49,13 +49,13 @@ def test_steps_and_kinds() -> None:
 
 
 def test_storage_is_part_of_a_kind() -> None:
-    """A value that SPU keeps in another way makes another kind of step: its cost is another."""
+    """A value with another storage makes another kind of step, with another cost."""
     step = parse(IR).steps[6]
     assert step.key(["semi2k.AShr<FM64>"] * 2) != step.key(["semi2k.AShr<FM64>", "semi2k.BShr<FM64,1>"])
 
 
 def test_a_step_is_a_module_of_its_own() -> None:
-    """The module of a step is itself IR that has this one step."""
+    """The module of a step is IR with this one step."""
     for step in parse(IR).steps:
         alone = parse(step.module().decode())
         assert [each.text for each in alone.steps] == [step.text]
@@ -63,7 +63,7 @@ def test_a_step_is_a_module_of_its_own() -> None:
 
 
 def test_a_real_program(small: Path) -> None:
-    """What SPU's compiler makes of a Program is understood, its public arguments too."""
+    """The output of SPU's compiler is read, with public arguments."""
     program = load_program(small)
     compiled = compile_program(program, Options())
     assert len(compiled.arguments) == len(program.manifest.arguments)
@@ -71,7 +71,7 @@ def test_a_real_program(small: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "module {}", IR.replace("%6 = pphlo.add", "%6 pphlo.add")])
-def test_what_is_not_understood(text: str) -> None:
-    """Other IR is one error, which shows the line."""
-    with pytest.raises(SpuBenchError, match="not understood"):
+def test_other_ir_is_refused(text: str) -> None:
+    """The error shows the line that cannot be read."""
+    with pytest.raises(SpuBenchError, match="cannot read"):
         parse(text)

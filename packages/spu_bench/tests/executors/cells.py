@@ -1,4 +1,4 @@
-"""What the executors' tests share: making a link, probing it, killing a run."""
+"""Shared by the tests of executors: set up and probe a network, and kill a run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from spu_bench.executors import Executor, measurement_lock
 from spu_bench.network import LAN, WAN, Network
-from spu_bench.network.probe import LinkProbe, judge, probe
+from spu_bench.network.probe import NetworkProbe, judge, probe
 
 FAR = Network(name="far", rate_mbit=100.0, rtt_ms=100.0)
 DSL = Network(name="dsl", rate_mbit=50.0, rate_back_mbit=10.0, rtt_ms=20.0)
@@ -21,7 +21,7 @@ ATTEMPTS = 3
 
 
 def make_directories(parent: Path, parties: int = 2) -> list[Path]:
-    """One empty directory per party."""
+    """An empty directory for each party."""
     directories = [parent / f"party-{rank}" for rank in range(parties)]
     for directory in directories:
         directory.mkdir(parents=True, exist_ok=True)
@@ -30,19 +30,19 @@ def make_directories(parent: Path, parties: int = 2) -> list[Path]:
 
 def probe_until_valid(
     executor: Executor, network: Network, directories: list[Path]
-) -> tuple[list[LinkProbe], str | None]:
-    """Open and probe; where other load spoilt the link, again, as a run that is invalid is run again."""
+) -> tuple[list[NetworkProbe], str | None]:
+    """Open the executor and probe; try again where the load of the machine made the network invalid."""
     for _ in range(ATTEMPTS):
         with measurement_lock(), executor.open(network, directories) as hosts:
-            links = probe(hosts, directories)
-        verdict = judge(network, links, [])
+            probes = probe(hosts, directories)
+        verdict = judge(network, probes, [])
         if verdict is None:
             break
-    return links, verdict
+    return probes, verdict
 
 
 def kill_while_open(executor: str, directories: list[Path], opened: Callable[[int], bool]) -> int:
-    """Let another process open hosts with a process on each, kill it there and then, give its number."""
+    """Start another process that opens hosts and runs a process on each, kill it, and return its process number."""
     program = (
         "import sys, time\n"
         "from pathlib import Path\n"
@@ -65,7 +65,7 @@ def kill_while_open(executor: str, directories: list[Path], opened: Callable[[in
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0) -> bool:
-    """Whether `condition` comes true in time."""
+    """Whether `condition` becomes true before the time is over."""
     until = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > until:

@@ -1,4 +1,4 @@
-"""The image of this very source."""
+"""The Docker image of this source."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ from images import image_of_this_source
 
 @pytest.fixture(scope="session")
 def image(engine: Any) -> str:
-    """The reference image of this very source."""
+    """The reference image of this source."""
     return image_of_this_source(engine, "0.9.5")

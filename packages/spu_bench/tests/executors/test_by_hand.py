@@ -1,4 +1,4 @@
-"""The ways by hand that the documentation shows: two hosts, and two containers by compose."""
+"""The manual ways in the documentation: two hosts, and two containers with compose."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_two_containers_by_compose(image: str, tmp_path: Path) -> None:
     for party, others in (("server", "client.npz"), ("client", "server.npz")):
         shutil.copytree(program, tmp_path / party / "program", ignore=shutil.ignore_patterns(others))
         (tmp_path / party / "link.toml").write_text(LINK)
-    settings = {"RUN": str(tmp_path), "IMAGE": image, "SHAPER": "nfqueue"}  # the one that no kernel lacks
+    settings = {"RUN": str(tmp_path), "IMAGE": image, "SHAPER": "nfqueue"}  # every kernel has it
     compose = ["docker-compose", "--project-name", f"by-hand-{os.getpid()}"]
     compose += ["--file", str(ROOT / "docker" / "compose.yaml")]
     environment = {**os.environ, **settings}

@@ -1,4 +1,4 @@
-"""Whole private inferences over shaped links, in namespaces and in containers, of two parties and of three."""
+"""Private inferences over shaped networks, in namespaces and in containers, with two and three parties."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from spu_bench import RunFailed, RunRecord, load_program, run
 
 
 def run_until_valid(program: Path, **asked: str) -> RunRecord:
-    """A run over a link that stayed what was asked for; a busy machine gets a few attempts."""
+    """A run over a valid network, with several attempts on a busy machine."""
     for attempt in range(ATTEMPTS):
         try:
             return run(load_program(program), repeats=2, warmup=1, timeout_s=120, **asked)  # type: ignore[arg-type]
@@ -24,7 +24,7 @@ def run_until_valid(program: Path, **asked: str) -> RunRecord:
 
 @pytest.mark.parametrize("executor", ["netns", "docker"])
 @pytest.mark.parametrize(("protocol", "network", "parties"), [("semi2k", "wan", 2), ("aby3", "lan", 3)])
-def test_a_private_inference_over_a_probed_link(
+def test_a_private_inference_over_a_probed_network(
     small: Path,
     request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
@@ -33,7 +33,7 @@ def test_a_private_inference_over_a_probed_link(
     network: str,
     parties: int,
 ) -> None:
-    """Logits are plaintext's, the link was probed on both sides of the run, and no run is faster than its rounds."""
+    """The logits are those in plaintext, the network was probed before and after, and rounds take their time."""
     if executor == "docker":
         monkeypatch.setenv("SPU_BENCH_IMAGE", request.getfixturevalue("image"))
     else:

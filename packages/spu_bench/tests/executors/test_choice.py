@@ -1,4 +1,4 @@
-"""Which executor is taken and why, who may measure, whose leftovers are whose."""
+"""The choice of an executor, the measurement lock, orphans and free subnets."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ import pytest
 from cells import make_directories
 
 from spu_bench import SpuBenchError, executors
-from spu_bench.executors import auto, owner, subnets
+from spu_bench.executors import auto, scratch, subnets
 from spu_bench.executors.docker import DockerExecutor
 from spu_bench.executors.netns import NetnsExecutor
 from spu_bench.network import LOOPBACK, WAN
+from spu_bench.source_files import source_hash
 
 
 def test_every_executor_has_a_name() -> None:
@@ -33,23 +34,23 @@ def test_loopback_never_shapes(tmp_path: Path) -> None:
         pass
 
 
-def test_auto_takes_loopback_where_nothing_is_asked(tmp_path: Path) -> None:
+def test_auto_chooses_loopback_for_a_network_that_is_not_shaped(tmp_path: Path) -> None:
     chosen = executors.get("auto")
     with chosen.open(LOOPBACK, make_directories(tmp_path)) as hosts:
         assert [host.interface for host in hosts] == ["lo", "lo"]
     assert chosen.name == "loopback"
-    assert "asks for nothing" in (chosen.describe().why or "")
+    assert "not shaped" in (chosen.describe().why or "")
 
 
 @pytest.mark.parametrize(
     ("docker", "netns", "taken", "why"),
     [
-        (None, None, "docker", "docker is there"),
-        ("no engine", None, "netns", "not docker: no engine; netns is there"),
+        (None, None, "docker", "docker is available"),
+        ("no engine", None, "netns", "not docker: no engine; netns is available"),
         ("no engine", "no root", None, "not docker: no engine; not netns: no root"),
     ],
 )
-def test_auto_says_why(
+def test_auto_gives_the_reason(
     monkeypatch: pytest.MonkeyPatch, docker: str | None, netns: str | None, taken: str | None, why: str
 ) -> None:
     monkeypatch.setattr(DockerExecutor, "missing", lambda *_: docker)
@@ -76,15 +77,15 @@ def test_one_measured_run_at_a_time(tmp_path: Path) -> None:
             other.submit(take).result()
         assert caught.value.reason == "walltime"
         with executors.measurement_lock(timeout_s=0, path=path):
-            pass  # its holder may ask again, and still holds it then
+            pass  # the holder can take it again, and still holds it afterwards
         with pytest.raises(SpuBenchError):
             other.submit(take).result()
     assert len(waits) == 2 and all(str(path) in wait for wait in waits)
     take()
 
 
-def test_what_may_run_beside_each_other(tmp_path: Path) -> None:
-    """Two that share the lock hold it at once; who does not share it waits for both, and they wait for it."""
+def test_shared_holders_run_at_the_same_time(tmp_path: Path) -> None:
+    """Two shared holders have the lock at once; an exclusive one waits for both, and they wait for it."""
     path = tmp_path / "lock"
 
     def take(shared: bool) -> None:
@@ -100,7 +101,7 @@ def test_what_may_run_beside_each_other(tmp_path: Path) -> None:
             other.submit(take, True).result()
 
 
-def test_a_killed_holder_lets_go(tmp_path: Path) -> None:
+def test_a_killed_holder_releases_the_lock(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     program = (
         "import sys, time, pathlib\n"
@@ -125,28 +126,28 @@ def test_xdist_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
         pass
 
 
-def test_names_tell_the_dead_from_the_living() -> None:
-    name = owner.new_name()
-    assert name != owner.new_name()
-    assert not owner.is_orphan(f"{name}-0")
+def test_names_of_ended_processes_are_orphans() -> None:
+    name = scratch.new_name()
+    assert name != scratch.new_name()
+    assert not scratch.is_orphan(f"{name}-0")
     pid, started = name.split("-")[1:3]
-    assert owner.is_orphan(f"spub-{pid}-{int(started) - 1}-0-bridge"), "the number was given to another process since"
-    assert owner.is_orphan("spub-4194305-5-0")
-    assert not owner.is_orphan("someone-elses"), "what is not ours is never swept"
+    assert scratch.is_orphan(f"spub-{pid}-{int(started) - 1}-0-bridge"), "another process has the number now"
+    assert scratch.is_orphan("spub-4194305-5-0")
+    assert not scratch.is_orphan("someone-elses"), "the name has another form"
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
-        theirs = f"spub-{ended.pid}-{owner.start_time(ended.pid)}-0"
+        theirs = f"spub-{ended.pid}-{scratch.start_time(ended.pid)}-0"
         os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
-        assert owner.is_orphan(theirs), "a process that ended and was not yet reaped is dead too"
+        assert scratch.is_orphan(theirs), "a process that ended counts as ended before its parent waits for it"
 
 
-def test_a_free_subnet_is_found_or_the_clash_is_named() -> None:
+def test_a_free_subnet_is_found_or_the_overlap_is_named() -> None:
     first, second, *_ = subnets.CANDIDATES
     used = [IPv4Network("10.78.0.0/29")]
     assert subnets.free(used, None)[0] == second
     assert subnets.free(used, str(second)) == [second]
     with pytest.raises(SpuBenchError, match=r"already in use: 10\.78\.0\.0/29"):
         subnets.free(used, str(first))
-    with pytest.raises(SpuBenchError, match="every subnet"):
+    with pytest.raises(SpuBenchError, match="All subnets"):
         subnets.free([IPv4Network("10.0.0.0/8")], None)
     with pytest.raises(SpuBenchError) as caught:
         subnets.free([], "10.0.0.0/99")
@@ -163,6 +164,6 @@ def test_routes_are_read(tmp_path: Path) -> None:
     assert list(subnets.routed(table)) == [IPv4Network("192.0.2.0/24")]
 
 
-def test_the_source_hash_is_of_this_package() -> None:
+def test_the_source_hash() -> None:
     assert len(source_hash()) == 16
     assert source_hash() == source_hash()

@@ -1,4 +1,4 @@
-"""Parties in containers: the link is what it says, a party has its own only, and nothing of it stays."""
+"""Parties in containers: the network is the requested one, parties are isolated, and nothing is left."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def left_by(engine: Any, pid: int) -> list[str]:
 
 
 @pytest.mark.parametrize("network", [WAN, LAN], ids=lambda network: network.name)
-def test_the_link_is_what_was_asked_for(image: str, engine: Any, tmp_path: Path, network: Network) -> None:
+def test_the_network_is_the_requested_one(image: str, engine: Any, tmp_path: Path, network: Network) -> None:
     executor = DockerExecutor(image)
-    links, verdict = probe_until_valid(executor, network, make_directories(tmp_path))
-    assert verdict is None, links
+    probes, verdict = probe_until_valid(executor, network, make_directories(tmp_path))
+    assert verdict is None, probes
     seen = executor.describe()
     assert seen.image is not None and seen.image.id.startswith("sha256:")
     assert seen.image.labels[SOURCE_LABEL] == source_hash()
@@ -43,12 +43,12 @@ def test_the_link_is_what_was_asked_for(image: str, engine: Any, tmp_path: Path,
 
 def test_three_parties_reach_each_other(image: str, tmp_path: Path) -> None:
     network = Network(name="quick", rate_mbit=1000.0, rtt_ms=2.0)
-    links, verdict = probe_until_valid(DockerExecutor(image), network, make_directories(tmp_path, parties=3))
-    assert [(link.server, link.client) for link in links] == [(0, 1), (0, 2), (1, 2)]
-    assert verdict is None, links
+    probes, verdict = probe_until_valid(DockerExecutor(image), network, make_directories(tmp_path, parties=3))
+    assert [(each.server, each.client) for each in probes] == [(0, 1), (0, 2), (1, 2)]
+    assert verdict is None, probes
 
 
-def test_a_party_has_its_own_directory_and_no_power_over_its_link(image: str, tmp_path: Path) -> None:
+def test_a_party_has_its_own_directory_and_cannot_change_its_network(image: str, tmp_path: Path) -> None:
     directories = make_directories(tmp_path)
     (directories[0] / "weights").write_text("secret")
     program = (
@@ -66,7 +66,7 @@ def test_a_party_has_its_own_directory_and_no_power_over_its_link(image: str, tm
     assert (directories[1] / "log").stat().st_uid == os.getuid()
 
 
-def test_a_party_is_ended_and_its_end_is_seen(image: str, tmp_path: Path) -> None:
+def test_a_party_can_be_ended(image: str, tmp_path: Path) -> None:
     greedy = ["-c", "held = [b'x' * 2**20 for _ in range(1000)]"]
     with DockerExecutor(image, memory_bytes=100 * 2**20).open(LOOPBACK, make_directories(tmp_path)) as hosts:
         assert hosts[0].start(greedy, environment={}, log="log").wait(60) == 137, "killed for its memory"
@@ -91,7 +91,7 @@ def test_an_error_in_the_run_leaves_nothing(image: str, engine: Any, tmp_path: P
     assert left_by(engine, os.getpid()) == []
 
 
-def test_what_a_killed_run_left_is_swept_by_the_next(
+def test_the_next_run_removes_what_a_killed_run_left(
     image: str, engine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SPU_BENCH_IMAGE", image)
@@ -102,19 +102,19 @@ def test_what_a_killed_run_left_is_swept_by_the_next(
         assert left_by(engine, pid) == []
 
 
-def test_an_engine_that_does_not_run_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_engine_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
     with (
-        pytest.raises(SpuBenchError, match="no Docker engine answers at unix://") as caught,
+        pytest.raises(SpuBenchError, match="No Docker engine answers at unix://") as caught,
         DockerExecutor().open(WAN, make_directories(tmp_path)),
     ):
         pass
     assert caught.value.reason == "environment"
     assert "start-engine" in caught.value.fix
-    assert "no Docker engine" in (DockerExecutor().missing(WAN) or "")
+    assert "No Docker engine" in (DockerExecutor().missing(WAN) or "")
 
 
-def test_a_refused_right_is_said(image: str, engine: Any, tmp_path: Path) -> None:
+def test_a_missing_right_is_reported(image: str, engine: Any, tmp_path: Path) -> None:
     with (
         pytest.raises(SpuBenchError, match=r"Operation not permitted|Permission denied") as caught,
         DockerExecutor(image, rights=()).open(WAN, make_directories(tmp_path)),
@@ -125,7 +125,7 @@ def test_a_refused_right_is_said(image: str, engine: Any, tmp_path: Path) -> Non
     assert left_by(engine, os.getpid()) == []
 
 
-def test_a_subnet_in_use_is_said_and_a_free_one_found(image: str, engine: Any, tmp_path: Path) -> None:
+def test_a_used_subnet_is_refused_and_a_free_one_found(image: str, engine: Any, tmp_path: Path) -> None:
     with DockerExecutor(image).open(LOOPBACK, make_directories(tmp_path / "first")) as hosts:
         taken = f"{hosts[0].address.rsplit('.', 1)[0]}.0/24"
         with (
@@ -139,7 +139,7 @@ def test_a_subnet_in_use_is_said_and_a_free_one_found(image: str, engine: Any, t
 
 
 @pytest.mark.parametrize("name", ["spu-bench:no-such-tag", "spu-bench-base:bookworm"])
-def test_an_image_that_is_not_this_source_is_refused(image: str, tmp_path: Path, name: str) -> None:
+def test_an_image_of_another_source_is_refused(image: str, tmp_path: Path, name: str) -> None:
     with (
         pytest.raises(SpuBenchError, match=r"no image|another version") as caught,
         DockerExecutor(name).open(WAN, make_directories(tmp_path)),
@@ -149,7 +149,7 @@ def test_an_image_that_is_not_this_source_is_refused(image: str, tmp_path: Path,
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: Path(script[-2]).name)
-def test_a_full_disk_is_said_and_left_clean(image: str, tmp_path: Path, script: list[str]) -> None:
+def test_a_full_disk_is_reported_and_left_clean(image: str, tmp_path: Path, script: list[str]) -> None:
     require(lacks_commands("unshare", "debootstrap") or lacks_root())
     small = tmp_path / "small"
     small.mkdir()

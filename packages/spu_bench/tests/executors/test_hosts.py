@@ -1,4 +1,4 @@
-"""Parties on hosts that a file names: reached by ssh on this machine, and by a stand-in that starts them here."""
+"""Parties on the hosts of a file: reached by ssh to this machine, and by a command that replaces ssh."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from spu_bench import RunFailed, SpuBenchError, load_program, run
 from spu_bench.executors import hosts
 
 HERE = ["env"]
-"""A stand-in for ssh: runs on this machine what is put behind it."""
+"""Replaces ssh: runs the words that follow it on this machine."""
 
 SSHD = shutil.which("sshd") or ("/usr/sbin/sshd" if os.access("/usr/sbin/sshd", os.X_OK) else None)
 
 
 def hosts_file(path: Path, *commands: list[str]) -> str:
-    """A host for each command, all of them this machine."""
+    """A hosts file with one host for each command, all of them this machine."""
     here = {"address": "127.0.0.1", "interface": "lo", "cores": 1, "python": sys.executable}
     path.write_text(tomli_w.dumps({"host": [{**here, "command": command} for command in commands]}))
     return f"hosts:{path}"
@@ -33,13 +33,13 @@ def hosts_file(path: Path, *commands: list[str]) -> str:
 
 @pytest.fixture(autouse=True)
 def _own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing here is a measurement that others would have to wait for."""
+    """Use a lock of the test's own: nothing here is a measurement."""
     monkeypatch.setenv("SPU_BENCH_LOCK", str(tmp_path / "measurement.lock"))
 
 
 @pytest.fixture
 def ssh(tmp_path: Path) -> Iterator[list[str]]:
-    """A server of one's own on a free port, with keys of its own, and the command that reaches it."""
+    """An ssh server on a free port with its own keys, and the command that reaches it."""
     if SSHD is None or shutil.which("ssh") is None:
         pytest.skip("no sshd here: apt-get install openssh-server openssh-client")
     for name in ("host", "user"):
@@ -56,6 +56,7 @@ def ssh(tmp_path: Path) -> Iterator[list[str]]:
     (tmp_path / "sshd_config").write_text(settings)
     command = ["ssh", "-F", "none", "-p", str(port), "-i", f"{tmp_path}/user", "-o", "BatchMode=yes"]
     command += ["-o", "StrictHostKeyChecking=no", "-o", f"UserKnownHostsFile={tmp_path}/known", "127.0.0.1"]
+    command += ["env", f"PYTHONPATH={os.environ.get('PYTHONPATH', '')}"]  # ssh does not pass it on
     with subprocess.Popen([SSHD, "-D", "-e", "-f", tmp_path / "sshd_config"], stderr=subprocess.PIPE) as server:
         until = time.monotonic() + 60
         while subprocess.run([*command, "true"], capture_output=True).returncode:
@@ -76,8 +77,8 @@ def check_run(program: Path, executor: str) -> None:
     assert not any("server.npz" in name for name in client.opened_files)
 
 
-def test_a_run_by_a_stand_in(small: Path, tmp_path: Path) -> None:
-    """Directories go to the hosts and results come back; the link is probed as it is."""
+def test_a_run_without_ssh(small: Path, tmp_path: Path) -> None:
+    """Directories are sent to the hosts and results come back; the network is probed and not shaped."""
     check_run(small, hosts_file(tmp_path / "lab.toml", HERE, HERE))
 
 
@@ -86,15 +87,15 @@ def test_a_run_by_ssh(small: Path, tmp_path: Path, ssh: list[str]) -> None:
     check_run(small, hosts_file(tmp_path / "lab.toml", ssh, ssh))
 
 
-def test_a_link_that_is_not_the_one_asked_for(small: Path, tmp_path: Path) -> None:
-    """Nothing is shaped: a run that asks for `wan` on another link is invalid."""
+def test_another_network_than_the_requested_one(small: Path, tmp_path: Path) -> None:
+    """Nothing is shaped: a run that requests `wan` on another network is invalid."""
     with pytest.raises(RunFailed, match="RTT") as caught:
         run(load_program(small), network="wan", executor=hosts_file(tmp_path / "lab.toml", HERE, HERE))
     assert caught.value.record.status == "invalid" and not caught.value.record.samples_s
 
 
-def test_a_process_ends_with_its_near_end(tmp_path: Path) -> None:
-    """Nothing stays on a host whose run is over, or was killed: no process, no directory."""
+def test_a_process_ends_with_its_connection(tmp_path: Path) -> None:
+    """After the run was killed, its process and directory on the host are gone."""
     entry = hosts.HostEntry(address="127.0.0.1", interface="lo", cores=1, command=("env",), python=sys.executable)
     host = hosts.RemoteHost(0, entry, tmp_path)
     code = "import json, os, time; json.dump([os.getpid(), os.getcwd()], open('w', 'w')); os.rename('w', 'at.json')"
@@ -117,8 +118,8 @@ def test_a_process_ends_with_its_near_end(tmp_path: Path) -> None:
         ("[[host]]\naddress='a'\ninterface='lo'\ncores=1\ncommand=['false']", "at least 2"),
     ],
 )
-def test_a_wrong_file(text: str | None, said: str, tmp_path: Path) -> None:
-    """Its key is named before anything starts."""
+def test_an_invalid_file(text: str | None, said: str, tmp_path: Path) -> None:
+    """The wrong key is named before anything starts."""
     path = tmp_path / "lab.toml"
     if text is not None:
         path.write_text(text)
@@ -128,7 +129,7 @@ def test_a_wrong_file(text: str | None, said: str, tmp_path: Path) -> None:
 
 
 def test_a_host_that_does_not_answer(small: Path, tmp_path: Path) -> None:
-    """Which one, what it said, and how to try it."""
+    """The error names the party and a command to try."""
     with pytest.raises(RunFailed, match=r"party 1 does not answer.*--about") as caught:
         run(load_program(small), executor=hosts_file(tmp_path / "lab.toml", HERE, ["false"]))
     assert caught.value.reason == "environment"

@@ -1,4 +1,4 @@
-"""Parties in network namespaces: the link is what it says, and nothing of it stays."""
+"""Parties in network namespaces: the network is the requested one, and nothing is left."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from cells import NETWORKS, kill_while_open, make_directories, probe_until_valid
 from requirements_of_tests import lacks_commands, lacks_root, require
 from typer.testing import CliRunner
 
-from spu_bench import SpuBenchError, network_cli
-from spu_bench.executors import netns, owner
+from spu_bench import SpuBenchError
+from spu_bench.cli import network as network_cli
+from spu_bench.executors import netns, scratch
 from spu_bench.executors.netns import NetnsExecutor
 from spu_bench.network import LAN, LOOPBACK, WAN, Network
 
@@ -38,11 +39,11 @@ def interfaces() -> list[str]:
 
 
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.name)
-def test_the_link_is_what_was_asked_for(tmp_path: Path, network: Network) -> None:
+def test_the_network_is_the_requested_one(tmp_path: Path, network: Network) -> None:
     executor = NetnsExecutor()
     before = interfaces()
-    links, verdict = probe_until_valid(executor, network, make_directories(tmp_path))
-    assert verdict is None, links
+    probes, verdict = probe_until_valid(executor, network, make_directories(tmp_path))
+    assert verdict is None, probes
     seen = executor.describe()
     assert seen.shaper in ("netem", "nfqueue")
     assert seen.congestion_control == "cubic"
@@ -50,7 +51,7 @@ def test_the_link_is_what_was_asked_for(tmp_path: Path, network: Network) -> Non
     assert namespaces(os.getpid()) == []
 
 
-def test_holding_packets_at_wan_takes_less_than_a_fifth_of_a_core(tmp_path: Path) -> None:
+def test_delaying_packets_of_wan_takes_less_than_a_fifth_of_a_core(tmp_path: Path) -> None:
     executor = NetnsExecutor()
     probe_until_valid(executor, WAN, make_directories(tmp_path))
     for cost in executor.describe().shaper_cost:
@@ -59,17 +60,17 @@ def test_holding_packets_at_wan_takes_less_than_a_fifth_of_a_core(tmp_path: Path
 
 
 def test_three_parties_reach_each_other(tmp_path: Path) -> None:
-    links, verdict = probe_until_valid(NetnsExecutor(), LAN, make_directories(tmp_path, parties=3))
-    assert [(link.server, link.client) for link in links] == [(0, 1), (0, 2), (1, 2)]
-    assert verdict is None, links
+    probes, verdict = probe_until_valid(NetnsExecutor(), LAN, make_directories(tmp_path, parties=3))
+    assert [(each.server, each.client) for each in probes] == [(0, 1), (0, 2), (1, 2)]
+    assert verdict is None, probes
 
 
-def test_loss_and_jitter_are_there(tmp_path: Path) -> None:
+def test_loss_and_jitter(tmp_path: Path) -> None:
     network = Network(name="radio", rate_mbit=20.0, rtt_ms=20.0, jitter_ms=2.0, loss_percent=1.0, mtu=1500)
     executor = NetnsExecutor()
-    links, verdict = probe_until_valid(executor, network, make_directories(tmp_path))
-    assert verdict is None, links
-    assert links[0].rtt_p99_ms > links[0].rtt_min_ms + 2
+    probes, verdict = probe_until_valid(executor, network, make_directories(tmp_path))
+    assert verdict is None, probes
+    assert probes[0].rtt_p99_ms > probes[0].rtt_min_ms + 2
     for cost in executor.describe().shaper_cost:
         assert cost.dropped > 0
 
@@ -99,7 +100,7 @@ def test_an_error_in_the_run_leaves_nothing(tmp_path: Path) -> None:
     assert not list(Path(tempfile.gettempdir()).glob(f"spub-{os.getpid()}-*"))
 
 
-def test_what_a_killed_run_left_is_swept_by_the_next(tmp_path: Path) -> None:
+def test_the_next_run_removes_what_a_killed_run_left(tmp_path: Path) -> None:
     pid = kill_while_open("netns", make_directories(tmp_path), lambda pid: len(namespaces(pid)) == 3)
     assert len(namespaces(pid)) == 3
     inside = [
@@ -111,10 +112,10 @@ def test_what_a_killed_run_left_is_swept_by_the_next(tmp_path: Path) -> None:
     with NetnsExecutor().open(LOOPBACK, make_directories(tmp_path)):
         assert namespaces(pid) == []
         assert not list(Path(tempfile.gettempdir()).glob(f"spub-{pid}-*"))
-        assert wait_until(lambda: all(owner.start_time(number) is None for number in inside))
+        assert wait_until(lambda: all(scratch.start_time(number) is None for number in inside))
 
 
-def test_a_living_runs_namespaces_are_left_alone(tmp_path: Path) -> None:
+def test_the_namespaces_of_a_running_process_stay(tmp_path: Path) -> None:
     with NetnsExecutor().open(LOOPBACK, make_directories(tmp_path / "first")):
         mine = namespaces(os.getpid())
         netns.sweep()
@@ -126,7 +127,7 @@ def test_a_living_runs_namespaces_are_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "drop", [["--bounding-set=-all", "--inh-caps=-all"], ["--bounding-set=-net_admin", "--inh-caps=-net_admin"]]
 )
-def test_without_the_right_there_is_a_clear_line(tmp_path: Path, drop: list[str]) -> None:
+def test_a_missing_right_is_reported_in_one_line(tmp_path: Path, drop: list[str]) -> None:
     program = (
         "import sys, pathlib\n"
         "from spu_bench import SpuBenchError\n"
@@ -150,8 +151,8 @@ def test_a_missing_tool_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         pass
 
 
-def test_a_kernel_that_can_shape_nothing_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("spu_bench.network.commands.netem_commands", lambda *_: [["false"]])
+def test_a_kernel_that_cannot_shape_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("spu_bench.network.shell.netem_commands", lambda *_: [["false"]])
     monkeypatch.setattr("spu_bench.network.shapers._IPTABLES", ("no-such-iptables",))
     monkeypatch.setattr("spu_bench.network.shapers.Netem.missing", lambda *_: "no sch_netem")
     with (

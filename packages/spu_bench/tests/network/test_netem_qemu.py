@@ -1,8 +1,8 @@
-"""The real `tc netem`: the shaper's own command lines on a kernel that has it, under software emulation.
+"""The shaper's commands for `tc netem` on a kernel that has it, in a machine under software emulation.
 
-Proved here: that the kernel takes the command lines, what queue it says it then has, the round trip, and the rate by
-the time a large packet takes. Not proved: rates of hundreds of Mbit/s and more, which an emulated processor cannot
-fill; for those, run `spu-bench network probe` on a machine with netem.
+Tested: the kernel accepts the commands, the queue that it reports, the round-trip time, the rate by the time of a large
+packet, and that undoing restores the interface. Not tested: rates of hundreds of Mbit/s, which an emulated
+processor cannot reach; for those, run `spu-bench network probe` on a machine with netem.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import shlex
 import statistics
 import subprocess
 import time
+from pathlib import PurePath
 from typing import Any
 
 import netem_guest
@@ -20,7 +21,7 @@ import pytest
 from requirements_of_tests import lacks_commands, require
 
 from spu_bench.network import LAN, LOOPBACK, WAN, Network
-from spu_bench.network.commands import netem_commands, packet_commands
+from spu_bench.network.shell import netem_commands, save_commands, segment_commands, undo_commands
 
 DSL = Network(name="dsl", rate_mbit=50.0, rate_back_mbit=10.0, rtt_ms=20.0)
 FAR = Network(name="far", rate_mbit=100.0, rtt_ms=100.0)
@@ -28,32 +29,50 @@ RADIO = Network(name="radio", rate_mbit=400.0, rtt_ms=40.0, jitter_ms=2.0, loss_
 STRICT_WAN = WAN.model_copy(update={"name": "strict", "burst_bytes": None})
 NETWORKS = {network.name: network for network in (WAN, LAN, STRICT_WAN, DSL, FAR, RADIO)}
 SMALL, LARGE = 56, 60_000  # bytes of a ping's payload
+STATES = ("tc qdisc show dev link0", "ip -d -o link show dev link0")
 
 
 def script() -> str:
-    """Two namespaces and a veth pair per network, shaped by our command lines; what is then seen, line by line."""
+    """For each network two namespaces and a veth pair, shaped by the commands; prints what is measured."""
     lines = []
     for name, network in {"bare": LOOPBACK, **NETWORKS}.items():
         mtu = f"mtu {network.mtu}"
         lines += [f"ip netns add {name}{rank}" for rank in (0, 1)]
         lines.append(f"ip link add link0 {mtu} netns {name}0 type veth peer name link0 {mtu} netns {name}1")
         for rank in (0, 1):
-            inside = f"ip netns exec {name}{rank}"
             lines.append(f"ip -n {name}{rank} address add 10.0.0.{rank + 1}/24 dev link0")
             lines.append(f"ip -n {name}{rank} link set dev link0 up")
-            shaping = [*packet_commands(network, "link0"), *netem_commands(network, rank, "link0")]
-            for command in shaping if network.is_shaped else []:
-                lines.append(f"{inside} {shlex.join(command)} || echo 'guest: refused {shlex.join(command)}'")
+        for rank in (0, 1):
+            inside, saved = f"ip netns exec {name}{rank}", PurePath(f"/tmp/{name}{rank}")
+            shaping = [
+                *save_commands(network, "link0", saved),
+                *segment_commands(network, "link0"),
+                *netem_commands(network, rank, "link0"),
+            ]
+            lines.append(f"mkdir {saved}")
+            lines += [f"echo before {name} {rank} $({inside} {state})" for state in STATES]
+            lines += [_run_or_report(inside, command) for command in shaping if network.is_shaped]
             lines.append(f"echo qdisc {name} {rank} $({inside} tc -j qdisc show dev link0 | tr -d '\\n')")
         for size in (SMALL, LARGE) if network.mtu > LARGE else (SMALL,):
             ping = f"ip netns exec {name}0 ping -c 12 -i 0.2 -s {size} 10.0.0.2"
             lines.append(f"{ping} | sed -n 's/.* time=\\([0-9.]*\\) ms.*/ping {name} {size} \\1/p'")
+        for rank in (0, 1) if network.is_shaped else ():
+            inside = f"ip netns exec {name}{rank}"
+            undoing = undo_commands(network, rank, "netem", "link0", PurePath(f"/tmp/{name}{rank}"))
+            lines += [_run_or_report(inside, command) for command in undoing]
+            lines += [f"echo after {name} {rank} $({inside} {state})" for state in STATES]
     return "\n".join(lines) + "\n"
+
+
+def _run_or_report(inside: str, command: list[str]) -> str:
+    # Debian's busybox runs its own `ip` in a shell, whatever PATH says.
+    command = [re.sub(r"\bip (?=-d|link)", "/sbin/ip ", word) for word in command]
+    return f"{inside} {shlex.join(command)} || echo guest: refused {shlex.quote(shlex.join(command))}"
 
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """What the guest printed."""
+    """The lines that the guest printed."""
     require(lacks_commands(*netem_guest.NEEDED))
     directory = tmp_path_factory.mktemp("guest")
     try:
@@ -108,6 +127,22 @@ def test_the_kernel_reports_the_asked_queue(seen: list[str], network: Network) -
         assert loss == pytest.approx(network.loss_percent / 100, rel=1e-2, abs=1e-9)
         command = netem_commands(network, rank, "link0")[-1]
         assert options["limit"] == int(command[command.index("limit") + 1])
+
+
+def lines_of(seen: list[str], start: str) -> list[str]:
+    """The lines that begin with `start`, without it."""
+    return [line.removeprefix(start) for line in seen if line.startswith(start)]
+
+
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+def test_undoing_restores_the_interface(seen: list[str], network: Network) -> None:
+    for rank in (0, 1):
+        before, after = (
+            # without the carrier's state, which the kernel changes by itself
+            [re.sub(r"<\S+>|state \w+", "", line) for line in lines_of(seen, f"{when} {network.name} {rank} ")]
+            for when in ("before", "after")
+        )
+        assert before == after and len(after) == len(STATES)
 
 
 @pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jax.lib import xla_client
 
-from spu_bench.spu03.layout import mend_layouts
+from spu_bench.party.spu03.layout import mend_layouts
 
 
 def field(number: int, content: bytes | int) -> bytes:

@@ -24,7 +24,7 @@ from programs import replace_module, save_program
 from requirements_of_tests import lacks_commands, require
 
 from spu_bench import RunRecord, SpuBenchError, load_program, run, runtimes
-from spu_bench.executors import owner
+from spu_bench.executors.scratch import scratch_directory
 
 pytestmark = pytest.mark.usefixtures("no_orphans")
 RUN = ("run", "--executor", "loopback", "--runtime", "0.3.1b0")
@@ -207,7 +207,7 @@ def test_a_peer_that_dies_half_way(old: str, long: Path, tmp_path: Path, whole: 
     if not whole:
         assert "Party 1 was killed by signal 9" in one_line(errors)
         assert json.loads((tmp_path / "home-1" / "outcome.json").read_text())["failure"]["reason"] == "memory"
-    with owner.scratch(owner.new_name()):
+    with scratch_directory():
         left = [path for party in parties for path in Path(tempfile.gettempdir()).glob(f"spub-{party.pid}-*")]
     assert left == []
 
@@ -233,7 +233,7 @@ def inner_parties(pid: int, cpu_s: float = 0.0) -> list[psutil.Process]:
     found = []
     for each in psutil.Process(pid).children(recursive=True):
         with contextlib.suppress(psutil.Error):  # it ends while it is looked at
-            if "spu_bench.spu03.party" in each.cmdline() and each.cpu_times().user >= cpu_s:
+            if "spu_bench.party.spu03.backend" in each.cmdline() and each.cpu_times().user >= cpu_s:
                 found.append(each)
     return found
 
@@ -251,6 +251,6 @@ def test_a_run_that_is_killed_takes_all_along(old: str, long: Path, tmp_path: Pa
     started.wait()
     _, alive = psutil.wait_procs(below, timeout=SOON_S)
     assert alive == []
-    with owner.scratch(owner.new_name()):
+    with scratch_directory():
         dead = [started.pid, *(each.pid for each in below)]
         assert not [path for pid in dead for path in Path(tempfile.gettempdir()).glob(f"spub-{pid}-*")]

@@ -1,6 +1,8 @@
-"""What a Program will cost on a network, before it has run there: `predict`."""
+"""The cost model: what a Program takes on a network, predicted before it has run there."""
 
-from spu_bench.cost.predictor import predict
+from spu_bench.cost.machine_costs import MachineCosts
+from spu_bench.cost.predict import predict
+from spu_bench.cost.profile_machine import profile_machine
 from spu_bench.predicted_latency import Prediction
 
-__all__ = ["Prediction", "predict"]
+__all__ = ["MachineCosts", "Prediction", "predict", "profile_machine"]

@@ -1,4 +1,4 @@
-"""A compiled Program as the steps that SPU executes, one operation after another."""
+"""A compiled Program as steps: the operations that SPU executes one after another."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ _MAIN = re.compile(r"func\.func @main\((?P<arguments>.*?)\) -> (?P<results>.*?) 
 class Step:
     """One operation of a compiled Program.
 
-    `text` is its line (or lines, where it has a region) in SPU's IR with canonical names: operands %a0, %a1, ...,
-    results %r. Two steps of one text and operands of one storage cost the same. `operands` and `results` are the
-    names of values in the Program, and `types` those of the operands.
+    `text` is its line in SPU's IR (several lines where it has a region) with canonical names: operands %a0, %a1, ...,
+    results %r. Two steps with the same text, and with operands of the same storage, cost the same. `operands` and
+    `results` are the names of values in the Program, `types` and `result_types` their types.
     """
 
     operation: str
@@ -46,7 +46,7 @@ class Step:
         return f"{self.text} | {', '.join(storage)}"
 
     def module(self) -> bytes:
-        """This step as a Program of its own, of its operands as arguments."""
+        """This step as a Program of its own, with its operands as arguments."""
         arguments = ", ".join(f"%a{i}: {kind}" for i, kind in enumerate(self.types))
         names = ["%r"] if len(self.results) == 1 else [f"%r#{i}" for i in range(len(self.results))]
         kinds = ", ".join(self.result_types)
@@ -57,7 +57,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Compiled:
-    """A Program in SPU's IR: the text, its arguments as it names them with their types, its steps."""
+    """A Program in SPU's IR: its text, the types of its arguments by name, and its steps."""
 
     code: bytes
     arguments: dict[str, str]
@@ -65,7 +65,7 @@ class Compiled:
 
 
 def compile_program(program: Program, options: Options) -> Compiled:
-    """Compile `program` as a party does; raises SpuBenchError where SPU refuses it."""
+    """Compile `program` as a party does; raises SpuBenchError where SPU refuses the Program."""
     source = libspu.CompilationSource(
         libspu.SourceIRType.XLA, program.module(), [VISIBILITY[a.holder] for a in program.manifest.arguments]
     )
@@ -74,14 +74,14 @@ def compile_program(program: Program, options: Options) -> Compiled:
     except RuntimeError as error:
         raise SpuBenchError(
             f"SPU cannot compile the Program: {str(error).splitlines()[0]}",
-            "export it with the reference environment's JAX, see constraints/reference.txt.",
+            "export it with the JAX version in constraints/reference.txt.",
             "bad_input",
         ) from error
     return parse(code.decode())
 
 
 def parse(text: str) -> Compiled:
-    """The steps in SPU's IR (0.9.5); raises SpuBenchError that shows a line which is none it knows."""
+    """Read the steps from IR of SPU 0.9.5; raises SpuBenchError with the line that cannot be read."""
     lines = text.splitlines()
     start, head = next(((i, m) for i, line in enumerate(lines) if (m := _MAIN.search(line))), (0, None))
     if head is None:
@@ -102,7 +102,7 @@ def parse(text: str) -> Compiled:
 
 
 def _operations(lines: Sequence[str]) -> list[list[str]]:
-    """The lines of each operation of the body; those of a region stay with the operation that has it."""
+    """The lines of each operation in the body; the lines of a region belong to its operation."""
     chunks: list[list[str]] = []
     depth = 0
     for line in lines:
@@ -144,7 +144,7 @@ def _step(chunk: list[str], types: dict[str, str]) -> Step:
 
 
 def _split(text: str) -> list[str]:
-    """The parts between the commas of `text` that stand in no bracket."""
+    """Split `text` at the commas that are not in brackets."""
     parts, depth = [""], 0
     for character in text:
         depth += (character in "<({[") - (character in ">)}]")
@@ -157,7 +157,7 @@ def _split(text: str) -> list[str]:
 
 def _unreadable(line: str) -> SpuBenchError:
     return SpuBenchError(
-        f"SPU's IR has a line that is not understood: {line.strip()[:200]!r}.",
-        "the cost model reads the IR of SPU 0.9.5; measure this Program with `spu-bench run`.",
+        f"SPU's IR has a line that the cost model cannot read: {line.strip()[:200]!r}.",
+        "use SPU 0.9.5, or measure the Program with `spu-bench run`.",
         "bad_input",
     )

@@ -1,4 +1,4 @@
-"""Ways to run the parties: `loopback`, `netns`, `docker`; `auto`, the best of them that the machine offers; `hosts`."""
+"""Executors, the ways to run the parties: `loopback`, `netns`, `docker`, `hosts`, and `auto`, which chooses."""
 
 from collections.abc import Callable
 
@@ -19,18 +19,21 @@ _EXECUTORS: dict[str, Callable[[runtimes.Runtime], Executor]] = {
     "loopback": LoopbackExecutor,
 }
 NAMES = tuple(_EXECUTORS)
+"""The executors of this machine; the other form of an executor is hosts:FILE."""
 
 
 def get(name: str, runtime: runtimes.Runtime = runtimes.RUNTIMES[runtimes.NEWEST]) -> Executor:
-    """Make the executor of that name, for parties on `runtime`; SpuBenchError ("bad_input") for another name.
+    """Make the executor of that name, for parties on `runtime`. "hosts:FILE" has parties on the hosts in that file.
 
-    "hosts:FILE" is for parties on the hosts that the file names.
+    Raises SpuBenchError ("bad_input") for another name.
     """
     kind, _, path = name.partition(":")
     if kind == HostsExecutor.name:
         return HostsExecutor(path, runtime)
     if name not in _EXECUTORS:
-        raise SpuBenchError(f"no executor {name!r}.", f"use one of {', '.join(NAMES)}, or hosts:FILE.", "bad_input")
+        raise SpuBenchError(
+            f"There is no executor {name!r}.", f"use one of {', '.join(NAMES)}, or hosts:FILE.", "bad_input"
+        )
     return _EXECUTORS[name](runtime)
 
 

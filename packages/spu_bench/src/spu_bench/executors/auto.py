@@ -1,4 +1,4 @@
-"""The best executor that this machine offers for a network."""
+"""The executor `auto`: the best one that this machine has for a network."""
 
 from __future__ import annotations
 
@@ -17,46 +17,46 @@ from spu_bench.network import Network
 
 
 class AutoExecutor:
-    """Loopback for a network that asks for nothing; else containers, else namespaces.
+    """Loopback for a network that is not shaped, else docker, else netns.
 
-    After `open`, `name` is the name of the executor that was taken and `why` says why it was.
+    After `open`, `name` is the name of the chosen executor and `why` is the reason.
     """
 
     def __init__(self, runtime: runtimes.Runtime = runtimes.RUNTIMES[runtimes.NEWEST]) -> None:
         self.name = "auto"
         self._runtime = runtime
-        self.why = "nothing was opened yet"
-        self._taken: Executor | None = None
+        self.why = "not opened yet"
+        self._chosen: Executor | None = None
 
     def missing(self, network: Network) -> str | None:
         return None if self._choose(network) else self.why
 
     def open(self, network: Network, directories: Sequence[Path]) -> AbstractContextManager[list[Host]]:
-        taken = self._choose(network)
-        if taken is None:
+        chosen = self._choose(network)
+        if chosen is None:
             raise SpuBenchError(
-                f"no executor of this machine can give the network {network.name!r}: {self.why}.",
-                "give one of them what it lacks, or use --network loopback.",
+                f"No executor of this machine can provide the network {network.name!r}: {self.why}.",
+                "install what one of them requires, or use --network loopback.",
                 "environment",
             )
-        self._taken, self.name = taken, taken.name
-        return taken.open(network, directories)
+        self._chosen, self.name = chosen, chosen.name
+        return chosen.open(network, directories)
 
     def describe(self) -> ExecutorDescription:
-        taken = self._taken.describe() if self._taken else ExecutorDescription(name="auto")
-        return taken.model_copy(update={"why": self.why})
+        chosen = self._chosen.describe() if self._chosen else ExecutorDescription(name="auto")
+        return chosen.model_copy(update={"why": self.why})
 
     def _choose(self, network: Network) -> Executor | None:
         if not network.is_shaped:
-            self.why = "the network asks for nothing, which the loopback device gives"
+            self.why = "the network is not shaped, so the loopback device is enough"
             return LoopbackExecutor(self._runtime)
         candidates: tuple[Executor, ...] = (DockerExecutor(runtime=self._runtime), NetnsExecutor(self._runtime))
-        lacks: list[str] = []
+        refused: list[str] = []
         for candidate in candidates:
-            lack = candidate.missing(network)
-            if lack is None:
-                self.why = "; ".join([*lacks, f"{candidate.name} is there"])
+            reason = candidate.missing(network)
+            if reason is None:
+                self.why = "; ".join([*refused, f"{candidate.name} is available"])
                 return candidate
-            lacks.append(f"not {candidate.name}: {lack}")
-        self.why = "; ".join(lacks)
+            refused.append(f"not {candidate.name}: {reason}")
+        self.why = "; ".join(refused)
         return None

@@ -1,77 +1,126 @@
-"""What an executor gives to a run: one host per party, on a link of the asked kind, gone when the run is over."""
+"""The protocols `Executor`, `Host` and `PartyProcess`: what an executor gives to a run."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
+from spu_bench.errors import SpuBenchError
 from spu_bench.executors.description import ExecutorDescription
 from spu_bench.network import Network
 
 
 class PartyProcess(Protocol):
-    """A started process of one party, with the part of `subprocess.Popen` that a run needs."""
+    """A started process of one party: the part of `subprocess.Popen` that a run uses.
 
-    def poll(self) -> int | None: ...
+    A process that a signal ended has a negative exit status, or one above 128.
+    """
 
-    def wait(self, timeout: float | None = None) -> int: ...
+    def poll(self) -> int | None:
+        """The exit status; None while the process runs."""
+        ...
 
-    def terminate(self) -> None: ...
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end and return the exit status; raises an exception after `timeout` seconds."""
+        ...
 
-    def kill(self) -> None: ...
+    def terminate(self) -> None:
+        """Ask the process to end."""
+        ...
+
+    def kill(self) -> None:
+        """End the process at once."""
+        ...
+
+
+class ReportedProcess:
+    """The part of a `PartyProcess` whose end is reported by a thread: `poll` and `wait`."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._status = 0
+        self._ended = threading.Event()
+
+    def _report_end(self, status: int) -> None:
+        self._status = status
+        self._ended.set()
+
+    def poll(self) -> int | None:
+        """The exit status; None while the process runs."""
+        return self._status if self._ended.is_set() else None
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end and return the exit status; raises TimeoutError after `timeout` seconds."""
+        if not self._ended.wait(timeout):
+            raise TimeoutError(f"{self._title} still runs after {timeout} s")
+        return self._status
 
 
 class Host(Protocol):
-    """Where one party runs.
-
-    `address` is the IPv4 address at which the other parties reach it, `interface` the network interface that carries
-    the link's traffic there, `cores` the number of cores that this party may use. `directory` is the party's own
-    directory as seen by its processes: the executor shows a host nothing of the other parties' directories.
-    """
+    """Where one party runs."""
 
     @property
-    def rank(self) -> int: ...
+    def rank(self) -> int:
+        """The party's rank."""
+        ...
 
     @property
-    def address(self) -> str: ...
+    def address(self) -> str:
+        """The IPv4 address at which the other parties reach this one."""
+        ...
 
     @property
-    def interface(self) -> str: ...
+    def interface(self) -> str:
+        """The network interface of the host for the traffic between parties."""
+        ...
 
     @property
-    def cores(self) -> int: ...
+    def cores(self) -> int:
+        """How many cores the party can use."""
+        ...
 
     @property
-    def directory(self) -> str: ...
+    def directory(self) -> str:
+        """The party's own directory, as its processes see it. They do not see the other parties' directories."""
+        ...
 
     def start(self, arguments: Sequence[str], *, environment: Mapping[str, str], log: str) -> PartyProcess:
-        """Start `python <arguments>` on the host.
+        """Start `python <arguments>` on the host, with `environment` added to the host's variables.
 
-        The process works in `directory`; its standard output and error are appended to the file `log` there.
-        `environment` is added to the host's own.
+        The process runs in `directory`. Its standard output and error are appended to the file `log` there.
         """
         ...
 
 
 class Executor(Protocol):
-    """A way to run the parties: their isolation and their link."""
+    """A way to run the parties: how they are isolated, and how their network is set up."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The executor's name in options and records."""
+        ...
 
     def missing(self, network: Network) -> str | None:
-        """Say in one line why this machine cannot give `network` by this executor, with the fix; None if it can."""
+        """Why this executor cannot provide `network` on this machine, in one line with the fix; None if it can."""
         ...
 
     def open(self, network: Network, directories: Sequence[Path]) -> AbstractContextManager[list[Host]]:
-        """Give one host per directory (rank = position), joined by `network`; undo everything on the way out.
+        """One host for each directory, in rank order, joined by `network`. The end of the context undoes everything.
 
-        Raises SpuBenchError where the machine cannot do it.
+        Raises SpuBenchError where this machine cannot do it.
         """
         ...
 
     def describe(self) -> ExecutorDescription:
         """What the hosts and their network are, or were when last open, for the record."""
         ...
+
+
+def require(executor: Executor, network: Network) -> None:
+    """Raise SpuBenchError ("environment") where `executor` cannot provide `network` on this machine."""
+    if reason := executor.missing(network):
+        problem = f"{reason[0].upper()}{reason[1:]}."
+        raise SpuBenchError(problem, "install what this executor requires, or choose another one.", "environment")

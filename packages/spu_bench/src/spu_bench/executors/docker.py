@@ -1,8 +1,8 @@
-"""The parties in Docker containers of this machine, on an internal bridge network.
+"""The executor `docker`: the parties run in containers of this machine, on an internal bridge network.
 
-Each party has two containers that share one network namespace: the link's, which alone may shape (NET_ADMIN) and
-outlives the party's processes, and the party's own, which sees its own directory and has its limits. So a party
-cannot change its link, and the link's work counts against nobody's limit.
+Each party has two containers with one network namespace. The shaping container has NET_ADMIN and exists as long as the
+network. The party's container sees the party's directory and has its limits. So a party cannot change its network, and
+shaping does not count against a party's limits.
 """
 
 from __future__ import annotations
@@ -19,47 +19,37 @@ from pathlib import Path
 from typing import Any
 
 from spu_bench import runtimes
-from spu_bench.errors import SpuBenchError
-from spu_bench.executors import owner, subnets
-from spu_bench.executors.base import Host, PartyProcess
+from spu_bench.errors import SpuBenchError, last_line
+from spu_bench.executors import scratch, subnets
+from spu_bench.executors.base import Host, PartyProcess, ReportedProcess
 from spu_bench.executors.description import ContainerImage, ExecutorDescription
 from spu_bench.executors.loopback import cores_of, cores_per_party
-from spu_bench.network import Network, commands, shapers
+from spu_bench.network import Network, shapers, shell
 from spu_bench.source_files import SOURCE_LABEL, source_hash
 
 RIGHTS = ("NET_ADMIN", "SYS_NICE")
 INTERFACE = "eth0"
-_MOST_SHARES = 262_144  # a link's container comes before the parties', where the kernel grants it no real-time priority
-_PARTY, _LINK = "/party", "/link"
+_MOST_SHARES = 262_144  # the shaping container goes before the parties', also where it gets no real-time priority
+_PARTY, _SHAPING = "/party", "/shaping"
 _OWNER, _MACHINE = "spu-bench.owner", "spu-bench.machine"
 _IN_LOG = 'log="$1"; shift; exec "$@" >>"$log" 2>&1'
 
 
-class DockerProcess:
-    """A container that is one process of a party; a signal that ended it is an exit status above 128."""
+class DockerProcess(ReportedProcess):
+    """A container for one process of a party; a process that a signal ended has an exit status above 128."""
 
     def __init__(self, container: Any) -> None:
+        super().__init__(f"the container {container.name}")
         self._container = container
-        self._status: int | None = None
-        self._ended = threading.Event()
         container.start()
-        # The engine tells when it ends: asking it again and again would take time from the parties.
+        # The engine reports the end: polling it would take time from the parties.
         threading.Thread(target=self._watch, daemon=True).start()
 
     def _watch(self) -> None:
         try:
-            self._status = int(self._container.wait()["StatusCode"])
-        except Exception:  # the container was removed, or the engine is gone: either way the process is no more
-            self._status = 137
-        self._ended.set()
-
-    def poll(self) -> int | None:
-        return self._status if self._ended.is_set() else None
-
-    def wait(self, timeout: float | None = None) -> int:
-        if not self._ended.wait(timeout) or self._status is None:
-            raise TimeoutError(f"the container {self._container.name} still runs after {timeout} s")
-        return self._status
+            self._report_end(int(self._container.wait()["StatusCode"]))
+        except Exception:  # the container was removed, or the engine has ended: the process has ended too
+            self._report_end(137)
 
     def terminate(self) -> None:
         self._signal("SIGTERM")
@@ -68,19 +58,19 @@ class DockerProcess:
         self._signal("SIGKILL")
 
     def _signal(self, name: str) -> None:
-        with suppress(_docker().errors.APIError):  # it has ended already
+        with suppress(_docker().errors.APIError):  # it has already ended
             self._container.kill(name)
 
 
 @dataclass
 class DockerHost:
-    """One party: the link's container and how to make the party's; it is a shaper's site too."""
+    """One party: its shaping container, which is the shaper's site, and a function that makes its own containers."""
 
     rank: int
     cores: int
     address: str
     state: Path
-    link: Any
+    shaping: Any
     make: Callable[..., Any]
     interface: str = INTERFACE
     directory: str = _PARTY
@@ -92,27 +82,29 @@ class DockerHost:
 
     def run(self, command: Sequence[str]) -> str:
         with _engine_errors(f"run `{' '.join(command)}`"):
-            status, output = self.link.exec_run(list(command))
+            status, output = self.shaping.exec_run(list(command))
         said = str(output, errors="replace").strip()
         if status:
-            last = said.splitlines()[-1] if said else f"exit status {status}"
             raise SpuBenchError(
-                f"`{' '.join(command)}` in a container: {last}",
-                "let the engine grant NET_ADMIN to the link's containers, and use an image made by docker/build.",
+                f"`{' '.join(command)}` in a container: {last_line(said, f'exit status {status}')}",
+                "allow NET_ADMIN for containers in the Docker engine, and build the image with docker/build.",
                 "environment",
             )
         return said
 
     def spawn(self, arguments: Sequence[str], log: str) -> None:
         with _engine_errors("start the shaper"):
-            self.link.exec_run(["sh", "-c", _IN_LOG, "sh", log, "python3", *arguments], workdir=_LINK, detach=True)
+            self.shaping.exec_run(
+                ["sh", "-c", _IN_LOG, "sh", log, "python3", *arguments], workdir=_SHAPING, detach=True
+            )
 
 
 class DockerExecutor:
-    """One party per container.
+    """The parties in containers.
 
-    `subnet` fixes the bridge's IPv4 subnet (None: a free one), `memory_bytes` each party's limit (None: nine tenths
-    of the machine's memory, shared equally), `image` replaces the one that has the `runtime`.
+    `image` replaces the default image of `runtime`, `subnet` is the bridge's IPv4 subnet (None: a free one),
+    `memory_bytes` each party's limit (None: equal parts of nine tenths of the machine's memory), `rights` the
+    capabilities of the shaping containers.
     """
 
     name = "docker"
@@ -149,23 +141,23 @@ class DockerExecutor:
 
     @contextmanager
     def open(self, network: Network, directories: Sequence[Path]) -> Iterator[list[Host]]:
-        name = owner.new_name()
+        name = scratch.new_name()
         with ExitStack() as undo:
             engine = undo.enter_context(_engine())
             image = self._find_image(engine)
             sweep(engine)
-            state = undo.enter_context(owner.scratch(name))
-            labels = {_OWNER: name, _MACHINE: owner.machine()}
+            state = undo.enter_context(scratch.scratch_directory(name))
+            labels = {_OWNER: name, _MACHINE: scratch.machine()}
             undo.callback(_remove, engine, name)
             with _engine_errors("make the parties' network and containers"):
                 bridge, subnet = self._bridge(engine, name, labels, network)
-                settings = commands.tcp_settings(network)
+                settings = shell.tcp_settings(network)
                 self._hosts = [
                     self._host(engine, bridge, subnet, rank, directories, state, labels, settings)
                     for rank in range(len(directories))
                 ]
             for host in self._hosts:
-                for route in commands.route_commands(str(subnet), INTERFACE, host.address):
+                for route in shell.route_commands(str(subnet), INTERFACE, host.address):
                     host.run(route)
             self._shaper = shapers.choose(network, self._hosts[0])
             self._shaper.shape(network, self._hosts)
@@ -174,7 +166,7 @@ class DockerExecutor:
                 shaper=self._shaper.name,
                 addresses=[host.address for host in self._hosts],
                 subnet=str(subnet),
-                congestion_control=commands.CONGESTION_CONTROL,
+                congestion_control=shell.CONGESTION_CONTROL,
                 settings=settings,
                 kernel=platform.release(),
                 image=ContainerImage(
@@ -196,26 +188,26 @@ class DockerExecutor:
     def _find_image(self, engine: Any) -> Any:
         if self._image is None:
             raise SpuBenchError(
-                f"there is no image with {self._runtime.title}.", "use --executor netns or loopback.", "environment"
+                f"There is no image for {self._runtime.title}.", "use --executor netns or loopback.", "environment"
             )
         try:
             image = engine.images.get(self._image)
         except _docker().errors.ImageNotFound:
             raise SpuBenchError(
-                f"the Docker engine has no image {self._image!r}.",
-                f"make it with docker/build{_build_option(self._runtime)}.",
+                f"The Docker engine has no image {self._image!r}.",
+                f"build it with docker/build{_build_option(self._runtime)}.",
                 "environment",
             ) from None
         if image.labels.get(SOURCE_LABEL) != source_hash():
             raise SpuBenchError(
-                f"the image {self._image!r} holds another version of spu_bench than this one.",
-                f"make it anew with docker/build{_build_option(self._runtime)}.",
+                f"The image {self._image!r} has another version of spu_bench than this machine.",
+                f"build it again with docker/build{_build_option(self._runtime)}.",
                 "environment",
             )
         return image
 
     def _bridge(self, engine: Any, name: str, labels: dict[str, str], network: Network) -> tuple[Any, IPv4Network]:
-        """An internal bridge network on a subnet that nobody uses."""
+        """Make an internal bridge network on a free subnet."""
         types = _docker().types
         taken = [
             IPv4Network(pool["Subnet"], strict=False)
@@ -233,9 +225,9 @@ class DockerExecutor:
             except _docker().errors.APIError as error:
                 if "overlap" not in str(error):
                     raise
-                continue  # another run took it since the engine was asked
+                continue  # another run has taken it in the meantime
             return bridge, subnet
-        raise SpuBenchError("every free subnet was taken meanwhile.", "run again.", "environment")
+        raise SpuBenchError("Other runs have taken every free subnet.", "run the command again.", "environment")
 
     def _host(
         self,
@@ -251,28 +243,28 @@ class DockerExecutor:
         own = state / str(rank)
         own.mkdir()
         address = str(subnet[rank + 1])
-        link = engine.containers.create(
+        shaping = engine.containers.create(
             self._image,
             ["sleep", "infinity"],
-            name=f"{bridge.name}-link{rank}",
+            name=f"{bridge.name}-shaping{rank}",
             network=bridge.name,
             networking_config={bridge.name: engine.api.create_endpoint_config(ipv4_address=address)},
             cap_drop=["ALL"],
             cap_add=self._rights,
             sysctls=settings,
             cpu_shares=_MOST_SHARES,
-            mounts=[_mount(_LINK, own)],
+            mounts=[_mount(_SHAPING, own)],
             labels=labels,
             init=True,
         )
-        link.start()
+        shaping.start()
         cpus = self._cpus(rank, len(directories))
 
         def make(command: list[str], environment: Mapping[str, str]) -> Any:
             return engine.containers.create(
                 self._image,
                 command,
-                network_mode=f"container:{link.id}",
+                network_mode=f"container:{shaping.id}",
                 environment=dict(environment),
                 working_dir=_PARTY,
                 user=f"{os.getuid()}:{os.getgid()}",
@@ -285,7 +277,7 @@ class DockerExecutor:
                 init=True,
             )
 
-        return DockerHost(rank, cores_per_party(len(directories)), address, own, link, make)
+        return DockerHost(rank, cores_per_party(len(directories)), address, own, shaping, make)
 
     def _cpus(self, rank: int, parties: int) -> list[int]:
         return cores_of(rank, parties, self._runtime.least_cores)
@@ -300,17 +292,17 @@ def _build_option(runtime: runtimes.Runtime) -> str:
 
 
 def sweep(engine: Any) -> None:
-    """Remove the containers and networks of runs of this machine that were killed."""
-    mine = {"label": f"{_MACHINE}={owner.machine()}"}
+    """Remove the containers and networks of this machine's runs that were killed."""
+    mine = {"label": f"{_MACHINE}={scratch.machine()}"}
     made = [*engine.containers.list(all=True, filters=mine), *engine.networks.list(filters=mine)]
     labels = [(each.attrs.get("Config") or each.attrs)["Labels"] for each in made]
     for name in sorted({each[_OWNER] for each in labels}):
-        if owner.is_orphan(name):
+        if scratch.is_orphan(name):
             _remove(engine, name)
 
 
 def _remove(engine: Any, name: str) -> None:
-    """Remove all that carries this owner's name; what is gone already is no failure."""
+    """Remove every container and network with this owner's label; those already removed are ignored."""
     mine = {"label": f"{_OWNER}={name}"}
     errors = _docker().errors
     for container in engine.containers.list(all=True, filters=mine, ignore_removed=True):
@@ -326,12 +318,12 @@ def _mount(target: str, path: Path) -> Any:
 
 
 def _docker() -> Any:
-    """Docker's SDK for Python, which only this executor needs."""
+    """Docker's SDK for Python, which only this executor requires."""
     try:
         return importlib.import_module("docker")
     except ImportError:
         raise SpuBenchError(
-            "the docker executor needs Docker's SDK for Python.", "pip install 'spu_bench[docker]'.", "environment"
+            "The executor docker requires Docker's SDK for Python.", "pip install 'spu_bench[docker]'.", "environment"
         ) from None
 
 
@@ -342,10 +334,10 @@ def _engine() -> Iterator[Any]:
         client = docker.from_env(timeout=60)
         client.ping()
     except (docker.errors.DockerException, OSError) as error:
-        at = os.environ.get("DOCKER_HOST", "its usual socket")
+        at = os.environ.get("DOCKER_HOST", "the default socket")
         raise SpuBenchError(
-            f"no Docker engine answers at {at} ({error}).",
-            "start one (docker/start-engine does, as root), or use --executor netns.",
+            f"No Docker engine answers at {at} ({error}).",
+            "run docker/start-engine as root, or use --executor netns.",
             "environment",
         ) from None
     try:
@@ -356,14 +348,14 @@ def _engine() -> Iterator[Any]:
 
 @contextmanager
 def _engine_errors(doing: str) -> Iterator[None]:
-    """Turn what the engine complains of into one line."""
+    """Turn an error of the engine into a SpuBenchError with one line."""
     try:
         yield
     except _docker().errors.DockerException as error:
         said = getattr(error, "explanation", None) or str(error)
         full = "no space left" in said
         raise SpuBenchError(
-            f"the Docker engine could not {doing}: {said}.",
-            "free disk space." if full else "see what the engine says, and its log.",
+            f"The Docker engine could not {doing}: {said}.",
+            "free disk space." if full else "read the engine's log.",
             "environment",
         ) from error

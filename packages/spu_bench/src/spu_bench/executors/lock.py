@@ -1,4 +1,4 @@
-"""One measured run at a time on this machine."""
+"""The lock that allows one measured run at a time on this machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from spu_bench.errors import SpuBenchError
 
 _POLL_S = 0.2
 _held: ContextVar[frozenset[Path]] = ContextVar("_held", default=frozenset())
-"""The locks that this thread's caller holds."""
+"""The locks that the current context holds."""
 
 
 @contextmanager
@@ -26,19 +26,18 @@ def measurement_lock(
     *,
     shared: bool = False,
 ) -> Iterator[None]:
-    """Hold this machine's lock for latency, so that two measured runs never share it.
+    """Hold this machine's measurement lock, so that two measured runs are never concurrent.
 
-    With `shared` others may share it too, but none that does not: for work beside which no latency is measured.
-    Another holder is waited for, `on_wait` being told once; a holder that dies lets go. Raises SpuBenchError
-    ("walltime") after `timeout_s`, and ("environment") under xdist, whose workers would measure each other.
-    Who holds it already goes on holding it: a run of one cell lies within what prepares that cell. The lock is the
-    file `path`, else the one that SPU_BENCH_LOCK names, else one in /run/lock.
+    The lock is the file `path`, else the file of the variable SPU_BENCH_LOCK, else one in /run/lock. The context waits
+    for another holder and calls `on_wait` once; a holder that dies releases the lock. A caller that already holds the
+    lock keeps it: a run lies within the preparation of its cell. With `shared`, holders that share it can run at the
+    same time, but no measured run: for work that would disturb a measurement.
+    Raises SpuBenchError: "walltime" after `timeout_s`, "environment" under pytest-xdist.
     """
     if worker := os.environ.get("PYTEST_XDIST_WORKER"):
         raise SpuBenchError(
-            f"a latency is not measured under pytest-xdist (this is its worker {worker}): other workers would share "
-            "the cores and the result would be theirs too.",
-            "run these cells without -n.",
+            f"A latency cannot be measured under pytest-xdist (worker {worker}): other workers use the same cores.",
+            "run pytest without -n.",
             "environment",
         )
     path = path or _default_path()
@@ -59,7 +58,7 @@ def measurement_lock(
 
 def _take(lock: int, kind: int, path: Path, timeout_s: float, on_wait: Callable[[str], None] | None) -> None:
     until = time.monotonic() + timeout_s
-    told = False
+    reported = False
     while True:
         try:
             fcntl.flock(lock, kind | fcntl.LOCK_NB)
@@ -67,13 +66,13 @@ def _take(lock: int, kind: int, path: Path, timeout_s: float, on_wait: Callable[
         except BlockingIOError:
             if time.monotonic() > until:
                 raise SpuBenchError(
-                    f"another measured run has held {path} for {timeout_s:.0f} s.",
-                    "wait for it to end, or end it.",
+                    f"Another measured run has held {path} for {timeout_s:.0f} s.",
+                    "wait until it ends, or stop it.",
                     "walltime",
                 ) from None
-            if not told and on_wait is not None:
-                on_wait(f"waiting for another measured run on this machine to end ({path})")
-            told = True
+            if not reported and on_wait is not None:
+                on_wait(f"waiting until another measured run on this machine ends ({path})")
+            reported = True
             time.sleep(_POLL_S)
 
 
@@ -86,7 +85,7 @@ def _default_path() -> Path:
 
 
 def _open(path: Path) -> int:
-    """Open for reading, which is all that flock needs: a sticky directory refuses O_CREAT on another user's file."""
+    """Open for reading, which flock accepts: a sticky directory refuses O_CREAT on another user's file."""
     try:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:

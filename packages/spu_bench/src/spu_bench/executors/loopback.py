@@ -1,4 +1,4 @@
-"""The parties as plain processes on this machine's loopback device: no shaping, no isolation."""
+"""The executor `loopback`: the parties are processes on the loopback device, without shaping and isolation."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spu_bench import runtimes
-from spu_bench.errors import SpuBenchError
-from spu_bench.executors.base import Host, PartyProcess
+from spu_bench.executors.base import Host, PartyProcess, require
 from spu_bench.executors.description import ExecutorDescription
 from spu_bench.network import Network
 
 
 def cores_per_party(parties: int) -> int:
-    """Cores that each of `parties` on this machine may keep busy: at least 1."""
+    """How many cores each of `parties` on this machine can use: at least 1."""
     return max(1, len(os.sched_getaffinity(0)) // parties)
 
 
 def cores_of(rank: int, parties: int, least: int = 1) -> list[int]:
-    """The cores that party `rank` keeps to: its own share, or all where that is less than the `least` it has to see."""
+    """The cores of party `rank`: an equal part of this machine's, or all where that part has fewer than `least`."""
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < parties * least:
         return cores
@@ -33,17 +32,17 @@ def cores_of(rank: int, parties: int, least: int = 1) -> list[int]:
 
 
 def keep_to(pid: int, cpus: Sequence[int]) -> None:
-    """Keep a process that has just been started, and all that it starts, to its party's cores.
+    """Restrict a process that has just started, and its children, to its party's cores.
 
-    Before SPU is loaded, that is: it makes as many threads as it sees cores, and those of two parties would share them.
+    This is before it loads SPU, which makes as many threads as it sees cores; two parties' threads would share them.
     """
-    with suppress(ProcessLookupError):  # it has ended already
+    with suppress(ProcessLookupError):  # it has already ended
         os.sched_setaffinity(pid, cpus)
 
 
 @dataclass(frozen=True)
 class LoopbackHost:
-    """One party on 127.0.0.1."""
+    """One party at 127.0.0.1."""
 
     rank: int
     cores: int
@@ -67,7 +66,7 @@ class LoopbackHost:
 
 
 class LoopbackExecutor:
-    """Parties on the loopback device as it is."""
+    """Parties on the loopback device, which it never shapes."""
 
     name = "loopback"
 
@@ -77,8 +76,8 @@ class LoopbackExecutor:
     def missing(self, network: Network) -> str | None:
         if network.is_shaped:
             return (
-                f"the loopback executor cannot give the network {network.name!r}: it never shapes the device that "
-                "everything on this machine uses; use --executor netns or docker, or --network loopback"
+                f"the executor loopback cannot provide the network {network.name!r}, because it never shapes this "
+                "machine's loopback device; use --executor netns or docker, or --network loopback"
             )
         return runtimes.missing(self._runtime)
 
@@ -88,8 +87,7 @@ class LoopbackExecutor:
     @contextmanager
     def open(self, network: Network, directories: Sequence[Path]) -> Iterator[list[Host]]:
         runtimes.require(self._runtime)
-        if why := self.missing(network):
-            raise SpuBenchError(f"{why}.", "choose another executor or network.", "environment")
+        require(self, network)
         cores = cores_per_party(len(directories))
         yield [
             LoopbackHost(rank, cores, str(directory), cores_of(rank, len(directories), self._runtime.least_cores))

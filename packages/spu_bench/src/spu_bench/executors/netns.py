@@ -1,6 +1,6 @@
-"""The parties in network namespaces of this machine, joined by a bridge in a namespace of its own. Needs root.
+"""The executor `netns`: the parties run in network namespaces, joined by a bridge in a third. Requires root.
 
-Nothing is made in the machine's own namespace: no interface, no route, no rule.
+It changes nothing in the machine's own namespace: no interface, no route, no rule.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from spu_bench import runtimes
-from spu_bench.errors import SpuBenchError
-from spu_bench.executors import owner
-from spu_bench.executors.base import Host, PartyProcess
+from spu_bench.errors import SpuBenchError, last_line
+from spu_bench.executors.base import Host, PartyProcess, require
 from spu_bench.executors.description import ExecutorDescription
 from spu_bench.executors.loopback import cores_of, cores_per_party, keep_to
-from spu_bench.network import Network, commands, shapers
+from spu_bench.executors.scratch import is_orphan, new_name, scratch_directory
+from spu_bench.network import Network, shapers, shell
 
 INTERFACE = "link0"
 _RUN = "/run/netns"
@@ -31,7 +31,7 @@ _RUN = "/run/netns"
 
 @dataclass
 class NetnsHost:
-    """One party in its own network namespace; it is a shaper's site too."""
+    """One party in its own network namespace, which is also the shaper's site."""
 
     rank: int
     cores: int
@@ -71,7 +71,7 @@ class NetnsHost:
 
 
 class NetnsExecutor:
-    """Two or more parties on one machine, each in a network namespace. Memory and files are not isolated."""
+    """The parties in network namespaces. Their memory and files are not isolated."""
 
     name = "netns"
 
@@ -82,14 +82,14 @@ class NetnsExecutor:
         self._hosts: list[NetnsHost] = []
 
     def missing(self, network: Network) -> str | None:
-        if lacking := [tool for tool in ("ip", "tc") if shutil.which(tool) is None]:
-            return f"the netns executor needs the command {lacking[0]!r}; install iproute2"
-        trial = owner.new_name()
+        if absent := [tool for tool in ("ip", "tc") if shutil.which(tool) is None]:
+            return f"the executor netns requires the command {absent[0]!r}; install iproute2"
+        trial = new_name()
         try:
             _run(["ip", "netns", "add", trial])
             _run(["ip", "netns", "del", trial])
         except SpuBenchError as error:
-            return f"the netns executor may not make network namespaces ({error.problem.rstrip('.')}); run as root"
+            return f"the executor netns cannot make network namespaces ({error.problem.rstrip('.')}); run as root"
         return runtimes.missing(self._runtime)
 
     def describe(self) -> ExecutorDescription:
@@ -101,13 +101,12 @@ class NetnsExecutor:
     @contextmanager
     def open(self, network: Network, directories: Sequence[Path]) -> Iterator[list[Host]]:
         runtimes.require(self._runtime)
-        if why := self.missing(network):
-            raise SpuBenchError(f"{why}.", "choose another executor, or give this one what it needs.", "environment")
+        require(self, network)
         sweep()
-        name = owner.new_name()
-        settings = commands.tcp_settings(network)
+        name = new_name()
+        settings = shell.tcp_settings(network)
         with ExitStack() as undo:
-            state = undo.enter_context(owner.scratch(name))
+            state = undo.enter_context(scratch_directory(name))
             self._hosts = _join(name, network, directories, state, settings, undo, self._runtime.least_cores)
             self._shaper = shapers.choose(network, self._hosts[0])
             self._shaper.shape(network, self._hosts)
@@ -116,7 +115,7 @@ class NetnsExecutor:
                 shaper=self._shaper.name,
                 addresses=[host.address for host in self._hosts],
                 subnet=_SUBNET,
-                congestion_control=commands.CONGESTION_CONTROL,
+                congestion_control=shell.CONGESTION_CONTROL,
                 settings=settings,
                 kernel=platform.release(),
                 cpus=[list(host.cpus) for host in self._hosts],
@@ -129,14 +128,14 @@ class NetnsExecutor:
 
 
 def sweep() -> None:
-    """Remove what killed runs left: their namespaces and the processes in them."""
+    """Remove the namespaces of runs that were killed, and the processes in them."""
     for namespace in sorted(os.listdir(_RUN)) if os.path.isdir(_RUN) else []:
-        if owner.is_orphan(namespace):
+        if is_orphan(namespace):
             _remove(namespace)
 
 
 _SUBNET = "10.77.0.0/24"
-"""Private to the namespaces, which no route of this machine leads to: it collides with nothing."""
+"""Used inside the namespaces only. This machine has no route to them, so it cannot collide with other networks."""
 
 
 def _join(
@@ -148,7 +147,7 @@ def _join(
     undo: ExitStack,
     least_cores: int,
 ) -> list[NetnsHost]:
-    """Make the namespaces, a bridge, and one veth pair per party."""
+    """Make the namespaces, a bridge, and a veth pair for each party."""
     middle = f"{name}-bridge"
     _add(middle, undo)
     mtu = str(network.mtu)
@@ -178,7 +177,7 @@ def _join(
             f"-n {host.namespace} link set dev {INTERFACE} up",
         ):
             _run(["ip", *command.split()])
-        for route in commands.route_commands(_SUBNET, INTERFACE, host.address):
+        for route in shell.route_commands(_SUBNET, INTERFACE, host.address):
             host.run(route)
         for key, value in settings.items():
             path = "/proc/sys/" + key.replace(".", "/")
@@ -194,7 +193,7 @@ def _add(namespace: str, undo: ExitStack) -> None:
 
 
 def _end(host: NetnsHost) -> None:
-    """End the host's processes: SIGTERM, a moment for last words, SIGKILL."""
+    """End the host's processes: SIGTERM, up to 2 s to finish, then SIGKILL."""
     running = [process for process in host.processes if process.poll() is None]
     for process in running:
         process.terminate()
@@ -208,7 +207,7 @@ def _end(host: NetnsHost) -> None:
 
 
 def _remove(namespace: str) -> None:
-    """Kill what runs in the namespace, then delete it; its interfaces and rules go with it."""
+    """Kill the processes of the namespace and delete it with its interfaces and rules."""
     with suppress(SpuBenchError):
         for pid in _run(["ip", "netns", "pids", namespace]).split():
             with suppress(ProcessLookupError):
@@ -218,16 +217,14 @@ def _remove(namespace: str) -> None:
 
 
 def _run(command: Sequence[str]) -> str:
-    """Run one command of this machine; SpuBenchError ("environment") with its own last words where it fails."""
+    """Run a command on this machine; raises SpuBenchError ("environment") with its last line of output."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise SpuBenchError(f"`{' '.join(command)}` did not run: {error}.", _FIX, "environment") from error
     if done.returncode:
-        said = (done.stderr or done.stdout).strip().splitlines()
-        raise SpuBenchError(
-            f"`{' '.join(command)}`: {said[-1] if said else f'exit status {done.returncode}'}", _FIX, "environment"
-        )
+        said = last_line(done.stderr or done.stdout, f"exit status {done.returncode}")
+        raise SpuBenchError(f"`{' '.join(command)}`: {said}", _FIX, "environment")
     return done.stdout
 
 

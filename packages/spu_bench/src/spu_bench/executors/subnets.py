@@ -1,4 +1,4 @@
-"""Which IPv4 subnets of this machine are free."""
+"""Free IPv4 subnets of this machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CANDIDATES = tuple(IPv4Network("10.78.0.0/22").subnets(new_prefix=28))
 
 
 def routed(table: Path = Path("/proc/net/route")) -> Iterator[IPv4Network]:
-    """Subnets to which this machine has a route of its own (the default route is none)."""
+    """Subnets in this machine's routing table, without the default route."""
     for line in table.read_text().splitlines()[1:]:
         fields = line.split()
         target, mask = (IPv4Address(struct.pack("=I", int(fields[column], 16))) for column in (1, 7))
@@ -21,29 +21,31 @@ def routed(table: Path = Path("/proc/net/route")) -> Iterator[IPv4Network]:
             yield IPv4Network(f"{target}/{mask}")
 
 
-def free(used: Iterable[IPv4Network], asked: str | None) -> list[IPv4Network]:
-    """The subnets that may be taken: the asked one, or every candidate that overlaps nothing in use.
+def free(used: Iterable[IPv4Network], requested: str | None) -> list[IPv4Network]:
+    """The subnets that can be used: the requested one, or all candidates that do not overlap a `used` one.
 
-    Raises SpuBenchError where none is left.
+    Raises SpuBenchError where there is none.
     """
     in_use = list(used)
-    if asked is None:
-        left = [subnet for subnet in CANDIDATES if not any(map(subnet.overlaps, in_use))]
-        if not left:
+    if requested is None:
+        available = [subnet for subnet in CANDIDATES if not any(map(subnet.overlaps, in_use))]
+        if not available:
             raise SpuBenchError(
-                f"every subnet from {CANDIDATES[0]} to {CANDIDATES[-1]} is in use.",
-                "remove networks that nobody needs (docker network prune), or name a free subnet.",
+                f"All subnets from {CANDIDATES[0]} to {CANDIDATES[-1]} are in use.",
+                "remove unused networks with `docker network prune`, or set SPU_BENCH_SUBNET to a free subnet.",
                 "environment",
             )
-        return left
+        return available
     try:
-        subnet = IPv4Network(asked)
+        subnet = IPv4Network(requested)
     except ValueError as error:
-        raise SpuBenchError(f"{asked!r} is no IPv4 subnet: {error}.", "write 10.1.2.0/28.", "bad_input") from None
+        raise SpuBenchError(
+            f"{requested!r} is not an IPv4 subnet: {error}.", "write it as 10.1.2.0/28.", "bad_input"
+        ) from None
     if overlapping := [other for other in in_use if subnet.overlaps(other)]:
         raise SpuBenchError(
-            f"the subnet {subnet} is already in use: {overlapping[0]} on this machine.",
-            "name another one, or none and a free one is taken.",
+            f"The subnet {subnet} is already in use: {overlapping[0]} on this machine.",
+            "choose another one, or unset SPU_BENCH_SUBNET to use a free one.",
             "environment",
         )
     return [subnet]

@@ -1,5 +1,5 @@
-"""Networks as values, the shapers that realise them, and the probe that proves them."""
+"""The network between parties: its values, the shapers that set it up, and the probe that checks it."""
 
-from spu_bench.network.model import LAN, LOOPBACK, PRESETS, WAN, Network
+from spu_bench.network.presets import LAN, LOOPBACK, NETWORKS, WAN, Network
 
-__all__ = ["LAN", "LOOPBACK", "PRESETS", "WAN", "Network"]
+__all__ = ["LAN", "LOOPBACK", "NETWORKS", "WAN", "Network"]

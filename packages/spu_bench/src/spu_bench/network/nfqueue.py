@@ -1,6 +1,7 @@
-"""Linux's netfilter queue over a raw netlink socket: packets' metadata come up, verdicts go down.
+"""Linux's netfilter queue over a raw netlink socket: it receives packets' metadata and sends verdicts.
 
-Constants and layouts: linux/netfilter/nfnetlink_queue.h. Payloads stay in the kernel but for the IPv4 header.
+Constants and layouts are those of linux/netfilter/nfnetlink_queue.h. Only the IPv4 header leaves the kernel, not the
+payload.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _timestamp = struct.Struct("!QQ")
 
 
 class Packet(NamedTuple):
-    """A packet that waits for its verdict: arrived at a time in ns of the monotonic clock, `size` bytes on the wire."""
+    """A packet that waits for its verdict: arrival in ns of the monotonic clock, `size` in bytes with headers."""
 
     number: int
     arrived_ns: int
@@ -45,9 +46,9 @@ class Packet(NamedTuple):
 
 
 class NetfilterQueue:
-    """The queue `number` of this network namespace.
+    """The netfilter queue `number` of this network namespace, for up to `length` packets.
 
-    Raises SpuBenchError ("environment") where the kernel refuses.
+    Raises SpuBenchError ("environment") where the kernel refuses the queue.
     """
 
     def __init__(self, number: int, *, length: int) -> None:
@@ -57,7 +58,7 @@ class NetfilterQueue:
             self.socket.bind((0, 0))
             self.socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 16 * 2**20)
             self.socket.setsockopt(_SOL_NETLINK, _NETLINK_NO_ENOBUFS, 1)
-            # Any socket that asks for time stamps makes the kernel stamp every packet as it arrives.
+            # One socket with this option makes the kernel stamp every packet on arrival.
             self._stamping = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             self._stamping.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
             self._configure((_CFG_CMD, struct.pack("!BBH", _COMMAND_BIND, 0, socket.AF_INET)))
@@ -67,14 +68,14 @@ class NetfilterQueue:
             self._configure((_CFG_MASK, flags), (_CFG_FLAGS, flags))
         except OSError as error:
             raise SpuBenchError(
-                f"the kernel refuses a netfilter queue: {error}.",
-                "run with NET_ADMIN on a kernel that has NFQUEUE (nfnetlink_queue), or use one with sch_netem.",
+                f"The kernel refuses a netfilter queue: {error}.",
+                "run as root or with NET_ADMIN, on a kernel with NFQUEUE (nfnetlink_queue) or with sch_netem.",
                 "environment",
             ) from error
         self.socket.setblocking(False)
 
     def receive(self, most: int) -> list[Packet]:
-        """Take up to `most` packets that are waiting; none is an empty list."""
+        """Return up to `most` waiting packets, possibly none."""
         packets = []
         for _ in range(most):
             try:
@@ -86,14 +87,14 @@ class NetfilterQueue:
         return packets
 
     def accept_up_to(self, number: int) -> None:
-        """Let go of every waiting packet up to and including `number`."""
-        self._judge(_VERDICT_BATCH, _ACCEPT, number)
+        """Release every waiting packet up to and including `number`."""
+        self._send_verdict(_VERDICT_BATCH, _ACCEPT, number)
 
     def drop(self, number: int) -> None:
-        """Lose this one packet."""
-        self._judge(_VERDICT, _DROP, number)
+        """Drop the packet `number`."""
+        self._send_verdict(_VERDICT, _DROP, number)
 
-    def _judge(self, kind: int, verdict: int, number: int) -> None:
+    def _send_verdict(self, kind: int, verdict: int, number: int) -> None:
         self._send(kind, _REQUEST, _pack_attribute(_ATTR_VERDICT_HEADER, _verdict.pack(verdict, number)))
 
     def _configure(self, *attributes: tuple[int, bytes]) -> None:
@@ -117,7 +118,7 @@ def _pack_attribute(kind: int, value: bytes) -> bytes:
 
 
 def parse_packet(data: bytes) -> Packet | None:
-    """Read one message of the queue; None for anything but an IPv4 packet."""
+    """Read one message of the queue; None for a message that is not a packet."""
     if _message_header.unpack_from(data)[1] != _PACKET:
         return None
     now = time.monotonic_ns()
@@ -129,7 +130,7 @@ def parse_packet(data: bytes) -> Packet | None:
             number = int.from_bytes(data[offset + 4 : offset + 8], "big")
         elif kind == _ATTR_TIMESTAMP:
             seconds, micros = _timestamp.unpack_from(data, offset + 4)
-            # A stamp of the settable clock: taken as an age, and only if it is a sane one.
+            # The stamp is of a clock that can be set: it is used as an age, and only if the age is plausible.
             age = time.time_ns() - (seconds * 1_000_000_000 + micros * 1000)
             age = age if 0 <= age < _OLDEST_NS else 0
         elif kind == _ATTR_PAYLOAD:

@@ -1,4 +1,4 @@
-"""What makes a link be what a network asks for: netem where the kernel has it, a netfilter queue where not."""
+"""The shapers, which set up a network between parties: netem where the kernel has it, else a netfilter queue."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from spu_bench.errors import SpuBenchError
-from spu_bench.network import commands
-from spu_bench.network.model import Network
+from spu_bench.errors import SpuBenchError, last_line_of_log
+from spu_bench.network import shell
+from spu_bench.network.presets import Network
 from spu_bench.network.shaper_cost import ShaperCost, ShaperName
 
 
 class Site(Protocol):
-    """One party's end of the link, inside the party's own network namespace.
+    """One party's end of the network, in the party's own network namespace.
 
-    `state` is a directory for a shaper's figures, as this machine sees it.
+    `state` is a directory of this machine for the shaper's files.
     """
 
     rank: int
@@ -25,34 +25,34 @@ class Site(Protocol):
     state: Path
 
     def run(self, command: Sequence[str]) -> str:
-        """Run a command to its end and give what it printed; SpuBenchError where it fails."""
+        """Run a command to its end and return its output; raises SpuBenchError where it fails."""
         ...
 
     def spawn(self, arguments: Sequence[str], log: str) -> None:
-        """Start `python <arguments>` in the directory `state`, to live as long as the site, its output in `log`."""
+        """Start `python <arguments>` in the directory `state`; it ends with the site and writes its output to `log`."""
         ...
 
 
 class Shaper(Protocol):
-    """One way to shape; it lives and dies with the namespaces of its sites."""
+    """A way to shape. What it sets disappears with the namespaces of its sites."""
 
     name: ShaperName
 
     def missing(self, site: Site) -> str | None:
-        """Say what the kernel or the right lacks at this site; None if nothing."""
+        """Why this shaper cannot be used at `site`; None if it can."""
         ...
 
     def shape(self, network: Network, sites: Sequence[Site]) -> None:
-        """Shape every site's link."""
+        """Shape the network at every site."""
         ...
 
     def figures(self, sites: Sequence[Site]) -> list[ShaperCost]:
-        """The shaper's own cost at each site, as far as it has one of its own."""
+        """What the shaper's own processes cost, one entry a site; empty for a shaper without processes."""
         ...
 
 
 class Unshaped:
-    """Nothing is asked for, nothing is done."""
+    """For networks that are not shaped."""
 
     name: ShaperName = "none"
 
@@ -67,7 +67,7 @@ class Unshaped:
 
 
 class Netem(Unshaped):
-    """Linux's own link emulator on every party's egress, half of the round trip on each side."""
+    """netem on every party's egress, with half of the round-trip time on each side."""
 
     name: ShaperName = "netem"
 
@@ -79,23 +79,24 @@ class Netem(Unshaped):
     def shape(self, network: Network, sites: Sequence[Site]) -> None:
         for site in sites:
             for command in (
-                *commands.packet_commands(network, site.interface),
-                *commands.netem_commands(network, site.rank, site.interface),
+                *shell.segment_commands(network, site.interface),
+                *shell.netem_commands(network, site.rank, site.interface),
             ):
                 site.run(command)
 
 
 class NfQueue:
-    """tbf on every party's egress for the rate; a holder at every receiver for delay, jitter and loss."""
+    """tbf on every party's egress for the rate, and a `PacketDelay` at every receiver for delay, jitter and loss."""
 
     name: ShaperName = "nfqueue"
 
     def missing(self, site: Site) -> str | None:
         refusals = []
         for iptables in _IPTABLES:
-            refusal = _refusal(site, _on_loopback(iptables, "-A"))
+            # tried on the loopback device of the site's own namespace
+            refusal = _refusal(site, shell.queue_command("lo", iptables))
             if refusal is None:
-                return _refusal(site, _on_loopback(iptables, "-D"))
+                return _refusal(site, shell.queue_command("lo", iptables, "-D"))
             refusals.append(refusal)
         return "; ".join(refusals)
 
@@ -103,15 +104,14 @@ class NfQueue:
         for site in sites:
             iptables = next(name for name in _IPTABLES if _refusal(site, [name, "-w", "-t", "mangle", "-S"]) is None)
             for command in (
-                *commands.packet_commands(network, site.interface),
-                *commands.rate_commands(network, site.rank, site.interface),
+                *shell.segment_commands(network, site.interface),
+                *shell.rate_commands(network, site.rank, site.interface),
             ):
                 site.run(command)
             senders = {sender.address: sender.rank for sender in sites if sender is not site}
-            arguments = commands.holder_arguments(network, senders, _STATE)
+            arguments = shell.packet_delay_arguments(network, senders, _STATE)
             site.spawn([*arguments, "--seed", str(site.rank), "--end-with-parent"], _LOG)
-            for command in commands.queue_commands(site.interface, iptables):
-                site.run(command)
+            site.run(shell.queue_command(site.interface, iptables))
         for site in sites:
             _wait_until_ready(site)
 
@@ -120,31 +120,25 @@ class NfQueue:
 
 
 def choose(network: Network, site: Site) -> Shaper:
-    """The best shaper that the kernel has at `site`; SpuBenchError where it has none."""
+    """The best shaper that can be used at `site`; raises SpuBenchError where there is none."""
     if not network.is_shaped:
         return Unshaped()
     shapers: tuple[Shaper, ...] = (Netem(), NfQueue())
-    lacks = {}
+    reasons = {}
     for shaper in shapers:
         missing = shaper.missing(site)
         if missing is None:
             return shaper
-        lacks[shaper.name] = missing
+        reasons[shaper.name] = missing
     raise SpuBenchError(
-        "this kernel can shape no link here: " + "; ".join(f"{name}: {lack}" for name, lack in lacks.items()) + ".",
-        "run as root (in a container: with NET_ADMIN) on a kernel with sch_netem, or sch_tbf, NFQUEUE and iptables.",
+        "No shaper works here: " + "; ".join(f"{name}: {reason}" for name, reason in reasons.items()) + ".",
+        "run as root (in a container: with NET_ADMIN) on a kernel with sch_netem, or with sch_tbf and NFQUEUE.",
         "environment",
     )
 
 
 _IPTABLES = ("iptables", "iptables-legacy", "iptables-nft")
-_STATE, _LOG = "holder.json", "holder.log"
-
-
-def _on_loopback(iptables: str, verb: str) -> list[str]:
-    """The queue's rule on the loopback device of the site's own namespace, to see whether the kernel takes it."""
-    (command,) = commands.queue_commands("lo", iptables)
-    return [verb if word == "-A" else word for word in command]
+_STATE, _LOG = "packet-delay.json", "packet-delay.log"
 
 
 def _refusal(site: Site, command: Sequence[str]) -> str | None:
@@ -160,10 +154,9 @@ def _wait_until_ready(site: Site, timeout_s: float = 20.0) -> None:
     while not (site.state / _STATE).is_file():
         if time.monotonic() > until:
             log = site.state / _LOG
-            said = log.read_text(errors="replace").strip().splitlines() if log.is_file() else []
             raise SpuBenchError(
-                f"the process that delays packets did not start: {said[-1] if said else 'no word from it'}.",
-                "check that the kernel has NFQUEUE and that NET_ADMIN is granted.",
+                f"The process that delays packets did not start: {last_line_of_log(log, 'it printed nothing')}.",
+                "run as root or with NET_ADMIN, on a kernel with NFQUEUE.",
                 "environment",
             )
         time.sleep(0.02)

@@ -1,0 +1,140 @@
+"""A relay that counts what passes over SPU's link: for a version of SPU that does not count itself.
+
+It stands between parties on loopback, reads the frames of brpc's standard protocol, and passes every byte on.
+SPU's link sends a message as one frame, or in chunks of which the first has offset 0 (yasl/link/transport/channel.proto
+of SPU 0.3.1b0): so many messages, whatever the chunks. Its acknowledgements come the same way, and are no messages.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import socket
+import struct
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+_HEAD = struct.Struct(">4sII")  # "PRPC", size of the body, size of the meta data at its front
+_COUNTS = struct.Struct("<4q")
+"""A counter file: bytes sent and received, messages sent and received, of one party."""
+_ACKNOWLEDGEMENT = b"ACK\x01\0"
+
+
+class CountingRelay:
+    """Relays to the parties that listen on 127.0.0.1 at `ports`; `seen_at` are the ports to give to their peers.
+
+    `counters` are the files, one a party in rank order, in which the counts stand at any time.
+    """
+
+    def __init__(self, ports: Sequence[int], counters: Sequence[Path]) -> None:
+        self._ports = ports
+        self._lock = threading.Lock()
+        self._files = []
+        for path in counters:
+            path.write_bytes(bytes(_COUNTS.size))
+            with open(path, "r+b") as stream:
+                self._files.append(mmap.mmap(stream.fileno(), _COUNTS.size))
+        self._listeners = [socket.create_server(("127.0.0.1", 0)) for _ in ports]
+        self._open: list[socket.socket] = list(self._listeners)
+        self.seen_at = [listener.getsockname()[1] for listener in self._listeners]
+        for rank, listener in enumerate(self._listeners):
+            threading.Thread(target=self._accept, args=(rank, listener), daemon=True).start()
+
+    def close(self) -> None:
+        """End all connections."""
+        for each in self._open:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+    def _accept(self, rank: int, listener: socket.socket) -> None:
+        while True:
+            try:
+                caller, _ = listener.accept()
+            except OSError:
+                return
+            try:
+                party = socket.create_connection(("127.0.0.1", self._ports[rank]))
+            except OSError:  # the party does not listen yet: its peer will call again
+                caller.close()
+                continue
+            for each in (caller, party):
+                each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._open += [caller, party]
+            threading.Thread(target=self._carry_requests, args=(rank, caller, party), daemon=True).start()
+            threading.Thread(target=_carry, args=(party, caller), daemon=True).start()
+
+    def _carry_requests(self, receiver: int, source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError, EOFError), source.makefile("rb") as stream:
+            while True:
+                head = _exactly(stream.read(_HEAD.size), _HEAD.size)
+                _, body_size, meta_size = _HEAD.unpack(head)
+                body = _exactly(stream.read(body_size), body_size)
+                self._count(receiver, memoryview(body)[meta_size:])
+                sink.sendall(head + body)
+        with contextlib.suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)
+
+    def _count(self, receiver: int, request: memoryview) -> None:
+        sender, key, size, offset = read_push(request)
+        if key == _ACKNOWLEDGEMENT:
+            return
+        with self._lock:
+            for rank, at in ((sender, 0), (receiver, 1)):
+                counts = list(_COUNTS.unpack(self._files[rank]))
+                counts[at] += size
+                counts[at + 2] += offset == 0
+                _COUNTS.pack_into(self._files[rank], 0, *counts)
+
+
+def read_push(request: memoryview) -> tuple[int, bytes, int, int]:
+    """A PushRequest's sender and key, the bytes of payload that it carries, and their offset in the message."""
+    sender = size = offset = 0
+    key = b""
+    for number, value in _fields(request):
+        if number == 1 and isinstance(value, int):
+            sender = value
+        elif number == 2 and not isinstance(value, int):
+            key = bytes(value)
+        elif number == 3 and not isinstance(value, int):
+            size = len(value)
+        elif number == 5 and not isinstance(value, int):
+            offset = next((int(n) for k, n in _fields(value) if k == 2 and isinstance(n, int)), 0)
+    return sender, key, size, offset
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    position = 0
+    while position < len(message):
+        tag, position = _varint(message, position)
+        value, position = _varint(message, position)
+        if tag & 7 == 2:
+            yield tag >> 3, message[position : position + value]
+            position += value
+        else:
+            yield tag >> 3, value
+
+
+def _varint(data: memoryview, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[position]
+        value |= (byte & 127) << shift
+        position += 1
+        if byte < 128:
+            return value, position
+        shift += 7
+
+
+def _exactly(data: bytes, size: int) -> bytes:
+    if len(data) < size:
+        raise EOFError
+    return data
+
+
+def _carry(source: socket.socket, sink: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(1 << 16):
+            sink.sendall(data)
+        sink.shutdown(socket.SHUT_WR)

@@ -28,4 +28,5 @@ def test_the_student_learns_what_its_name_says(cell: TrainingCell, record: Train
     kind = cell.run.split("-")[2]
     assert record.config.distill.kind == kind and {"teacher", "search"} == set(record.parents)
     assert (record.config.distill.init == "teacher") is ("from-teacher" in cell.run)
-    assert record.test is not None and record.test.accuracy > 2 / record.model["num_classes"]
+    assert record.test is not None and record.model is not None
+    assert record.test.accuracy > 2 / record.model.config.num_classes

@@ -27,9 +27,10 @@ CELLS = [
 
 def test_half_of_all_units_are_kept(cell: TrainingCell, record: TrainingRecord) -> None:
     """The plan is of the level that the cell names, and the model has learnt with it."""
-    assert record.plan is not None and record.rule is not None
+    assert record.plan is not None and record.plan.attention is not None and record.budget is not None
     level = cell.run.split("-")[0].replace("mpcvit", "head")
-    assert {layer["level"] for layer in record.plan["attention"]} == {record.rule["level"]} == {level}
-    kept = [bit for layer in record.plan["attention"] for bit in layer["on"]]
+    assert {layer.level for layer in record.plan.attention} == {record.budget.level} == {level}
+    kept = [bit for layer in record.plan.attention for bit in layer.on]
     assert sum(kept) / len(kept) == pytest.approx(0.5, abs=1 / len(kept))
-    assert record.test is not None and record.test.accuracy > 2 / record.model["num_classes"]
+    assert record.test is not None and record.model is not None
+    assert record.test.accuracy > 2 / record.model.config.num_classes

@@ -34,4 +34,4 @@ CELLS = [
 def test_it_has_learnt(cell: TrainingCell, record: TrainingRecord) -> None:
     """Tested on all test images, and right on more than twice as many as by chance."""
     assert record.test is not None and record.test.images == record.data[1].images
-    assert record.test.accuracy > 2 / record.model["num_classes"]
+    assert record.model is not None and record.test.accuracy > 2 / record.model.config.num_classes

@@ -30,8 +30,8 @@ RULES = {"mpcvit": "global", "random": "random", "per_layer": "per_layer"}
 def test_the_budget_is_kept(cell: TrainingCell, record: TrainingRecord) -> None:
     """As many heads as the paper's rule keeps, placed as the cell says."""
     rule, mu, *_ = cell.run.split("-")
-    assert record.rule is not None and record.plan is not None
-    assert (record.rule["rule"], record.rule["mu"]) == (RULES[rule], float(mu))
-    layers, heads = record.model["layers"], record.model["heads"]
+    assert record.budget is not None and record.model is not None and record.plan is not None
+    assert (record.budget.rule, record.budget.mu) == (RULES[rule], float(mu))
+    layers, heads = record.model.config.layers, record.model.config.heads
     wanted = layers * kept(1, heads, float(mu)) if rule == "per_layer" else kept(layers, heads, float(mu))
-    assert sum(sum(layer["on"]) for layer in record.plan["attention"]) == wanted
+    assert sum(sum(layer.on) for layer in record.plan.attention or ()) == wanted

@@ -27,8 +27,9 @@ CELLS = [
 
 def test_three_quarters_of_gelu_are_kept(cell: TrainingCell, record: TrainingRecord) -> None:
     """At the level that the cell names, and the student has learnt with it."""
-    assert record.plan is not None
-    rows = [layer["on"] for layer in record.plan["gelu"]]
-    assert {layer["level"] for layer in record.plan["gelu"]} == {cell.run.split("-")[1]}
+    assert record.plan is not None and record.plan.gelu is not None
+    rows = [layer.on for layer in record.plan.gelu]
+    assert {layer.level for layer in record.plan.gelu} == {cell.run.split("-")[1]}
     assert sum(map(sum, rows)) == kept(len(rows), len(rows[0]), 0.75)
-    assert record.test is not None and record.test.accuracy > 2 / record.model["num_classes"]
+    assert record.test is not None and record.model is not None
+    assert record.test.accuracy > 2 / record.model.config.num_classes

@@ -31,5 +31,6 @@ ATTENTION = {"teacher": "softmax", "thex": "the_x"}
 def test_the_attention_is_the_cells(cell: TrainingCell, record: TrainingRecord) -> None:
     """In every layer and head, and the model has learnt with it."""
     kind = cell.run.rpartition("-s")[0].partition("-0.")[0]
-    assert record.model["attention"] == ATTENTION.get(kind, kind) and record.plan is None
-    assert record.test is not None and record.test.accuracy > 2 / record.model["num_classes"]
+    assert record.test is not None and record.model is not None
+    assert record.model.attention == ATTENTION.get(kind, kind) and record.plan is None
+    assert record.test.accuracy > 2 / record.model.config.num_classes

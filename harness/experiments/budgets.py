@@ -58,7 +58,9 @@ CELLS: list[AnyCell] = [
 def test_it_is_what_it_says(cell: AnyCell, record: RunRecord | TrainingRecord) -> None:
     """A plan by seconds stays under its limit; under MPC the logits are those of plaintext."""
     if isinstance(record, TrainingRecord):
-        assert record.rule is not None and record.rule["rule"] == "seconds"
-        assert record.rule["predicted_seconds"] <= record.rule["limit"]
+        budget = record.budget
+        assert budget is not None and budget.rule == "seconds"
+        assert budget.predicted_seconds is not None and budget.limit is not None
+        assert budget.predicted_seconds <= budget.limit
     else:
         assert record.accuracy is not None and record.accuracy.clear_equal == record.accuracy.clear

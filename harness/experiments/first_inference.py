@@ -72,5 +72,5 @@ def test_cost(cell: Cell, record: RunRecord) -> None:
     assert all(0 < party.peak_memory_bytes < 2 * GIB for party in record.parties)
     if cell.name in COST:
         rounds, sent = COST[cell.name]
-        assert [party.inferences[-1].link.sent_messages for party in record.parties] == [rounds, rounds]
+        assert [traffic.sent_messages for traffic in record.traffic()] == [rounds, rounds]
         assert record.sent_bytes == pytest.approx([sent, sent], rel=0.01)

@@ -46,7 +46,7 @@ MODELS: Models = {
     },
 }
 
-# `plain` with tanh GeLU is `paper` but for the loop over heads
+# `plain` with tanh GeLU is `paper` without the loop over heads
 CELLS = [
     *smoke(
         "paper_batched", {"heads_2": labelled(TOY.mpcvit(0.5).model_copy(update={"kernels": "plain"}), form="heads_2")}

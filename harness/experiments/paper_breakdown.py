@@ -18,14 +18,14 @@ from mpcvit_harness.formulas import operation_name
 from mpcvit_harness.paper_models import CIFAR10, TOY, cells, labelled, smoke
 from spu_bench import RunRecord
 
-ONE_BLOCK = {"overrides": {"layers": 1}}
+ONE_BLOCK: dict[str, int | float] = {"layers": 1}
 
 BLOCKS = {
-    "softmax": labelled(CIFAR10.model("softmax", **ONE_BLOCK), part="nothing"),
-    "relu_softmax": labelled(CIFAR10.model("relu_softmax", **ONE_BLOCK), part="nothing"),
-    "scale": labelled(CIFAR10.model("scale", **ONE_BLOCK), part="nothing"),
-    "no_gelu": labelled(CIFAR10.model("softmax", gelu="identity", **ONE_BLOCK), part="gelu"),
-    "bare": labelled(CIFAR10.model("scale", gelu="identity", **ONE_BLOCK), part="gelu"),
+    "softmax": labelled(CIFAR10.model("softmax", overrides=ONE_BLOCK), part="nothing"),
+    "relu_softmax": labelled(CIFAR10.model("relu_softmax", overrides=ONE_BLOCK), part="nothing"),
+    "scale": labelled(CIFAR10.model("scale", overrides=ONE_BLOCK), part="nothing"),
+    "no_gelu": labelled(CIFAR10.model("softmax", gelu="identity", overrides=ONE_BLOCK), part="gelu"),
+    "bare": labelled(CIFAR10.model("scale", gelu="identity", overrides=ONE_BLOCK), part="gelu"),
 }
 
 CELLS = [
@@ -46,6 +46,7 @@ def test_the_profile_separates_the_functions(cell: Cell, record: RunRecord) -> N
     """A block with Softmax exponentiates, divides and compares in its reductions; one without does not divide."""
     calls = {operation_name(operation): operation.calls for operation in record.parties[0].operations}
     heads = CIFAR10.grid[1]
-    assert calls.get("exponential", 0) == (heads if cell.model.attention == "softmax" else 0)
-    assert calls.get("divide", 0) == (0 if cell.model.attention == "scale" else heads)
-    assert calls.get("tanh", 0) == (1 if cell.model.gelu == "tanh" else 0)
+    attention = cell.labels["attention"]
+    assert calls.get("exponential", 0) == (heads if attention == "softmax" else 0)
+    assert calls.get("divide", 0) == (0 if attention == "scale" else heads)
+    assert calls.get("tanh", 0) == (1 if cell.labels["part"] == "nothing" else 0)

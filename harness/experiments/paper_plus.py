@@ -15,9 +15,18 @@ Tiny-ImageNet, 100 minutes.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from mpcvit_harness.cells import Cell
 from mpcvit_harness.paper_models import BUDGETS, CIFAR10, CIFAR100, TINY, TOY, DataSet, Models, cells, labelled, smoke
 from spu_bench import RunRecord
+
+FORMS: dict[str, tuple[Literal["token", "layer"], bool]] = {
+    "token": ("token", False),
+    "token_fused": ("token", True),
+    "layer": ("layer", True),
+}
+"""Where GeLU is kept, and whether what remains is fused."""
 
 
 def models(data: DataSet) -> Models:
@@ -27,7 +36,7 @@ def models(data: DataSet) -> Models:
             data.mpcvit_plus(mu, level, 0.75, fuse), dataset=data.name, form=form, mu=str(mu)
         )
         for mu in BUDGETS
-        for form, level, fuse in (("token", "token", False), ("token_fused", "token", True), ("layer", "layer", True))
+        for form, (level, fuse) in FORMS.items()
     }
 
 

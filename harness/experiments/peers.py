@@ -18,10 +18,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from mpcvit_harness.cells import Cell, ModelSpec
+from mpcvit_harness.cells import Cell, Heads, ModelSpec
 from spu_bench import Options, RunRecord
 
-HALF = ((1, 1, 0, 0),) * 7
+HALF: Heads = ((1, 1, 0, 0),) * 7
 ATTENTIONS = ("softmax", "scale", "mix")
 REPEATS = {"wan": 1, "lan": 3, "loopback": 3}
 

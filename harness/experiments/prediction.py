@@ -1,6 +1,6 @@
 """Predicted and measured latency side by side, on networks that were not used to measure the machine's costs.
 
-Not a table of the paper: it is what a search by seconds stands on. Small ViTs (`vit_4_4_28`, tanh GeLU, random weights,
+Not a table of the paper: a search by seconds depends on it. Small ViTs (`vit_4_4_28`, tanh GeLU, random weights,
 SPU 0.9.5) under SEMI2K and CHEETAH over five networks unlike `lan` and `wan`: fast and slow, near and far, with and
 without a burst, with small packets, with another rate each way. What steps cost is measured on loopback, what waking up
 costs with another model over another link; no cell is used for either. The machine's costs are in the store, in

@@ -31,7 +31,9 @@ CELLS = [
 def test_alphas_rank_the_heads(cell: TrainingCell, record: TrainingRecord) -> None:
     """One a head, and no two the same, so that a rank correlation has a meaning."""
     alphas = np.asarray(record.alpha)
-    assert alphas.shape == (record.model["layers"], record.model["heads"]) and len(np.unique(alphas)) == alphas.size
+    assert record.model is not None
+    config = record.model.config
+    assert alphas.shape == (config.layers, config.heads) and len(np.unique(alphas)) == alphas.size
     assert cell.run.startswith("search-wide") or record.config.search.weight == float(
         cell.run.removeprefix("search-").rpartition("-s")[0]
     )

@@ -12,10 +12,10 @@ minutes.
 
 from __future__ import annotations
 
-from mpcvit_harness.cells import Cell, ModelSpec
+from mpcvit_harness.cells import Cell, Heads, ModelSpec
 from spu_bench import RunRecord
 
-HALF = ((1, 1, 0, 0),) * 4
+HALF: Heads = ((1, 1, 0, 0),) * 4
 MIXES = ("mix", "softmax_scale")
 VARIANTS = (
     *("softmax", "relu_softmax", "scale", "scale_linear", "two_quad", "two_quad_c0", "two_relu", "the_x"),

@@ -9,8 +9,9 @@ import pytest
 from experiment_files import ANY_RECORD, ROOT, PutRecord, PutTraining
 from tiny import EXPERIMENT, save_tiny
 
-from mpc_search.config import load_config
+from mpc_search.provenance import Code, Machine
 from mpc_search.record import Score, TrainingRecord
+from mpc_search.run_config import load_config
 from mpcvit_harness.cell_record import CellRecord
 from mpcvit_harness.cells import Cell, ModelSpec
 from mpcvit_harness.store import Store
@@ -67,11 +68,10 @@ def put_training(tmp_path: Path) -> PutTraining:
             config=load_config("digits"),
             seed=seed,
             data=[],
-            model={},
             test=Score(images=100, accuracy=percent / 100, loss=1.0, classes=[], confusion=[]),
-            machine={},
+            machine=Machine(cpu="", cores=1, memory_bytes=1, kernel="", system="", load_1min=0.0, devices=[]),
             versions={},
-            code={"dirty": False},
+            code=Code(source="", dirty=False),
             started_at="2026-01-01T00:00:00",
         )
         path = tmp_path / "results" / machine / sweep / f"{record.name}.training.json"

@@ -105,7 +105,7 @@ def test_runs(cell, record):
 
 
 def test_a_model_that_cannot_be_exported_leaves_a_record(workplace: pytest.Pytester) -> None:
-    """With its reason, for a model of ours and for a function of anyone's that raises anything."""
+    """With its reason, for a model of vit_models and for a function that raises any exception."""
     workplace.makepyfile(test_tiny=CANNOT_BE_EXPORTED, yours="def program():\n    raise KeyError('weights')")
     measure(workplace).assert_outcomes(errors=3)
     records = {record.cell.name: record for record in map(CellRecord.load, stored(workplace))}

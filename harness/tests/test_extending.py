@@ -1,4 +1,4 @@
-"""The experiment that the docs show, in a package of one's own, is run as it is."""
+"""The experiment that the docs show, in a package of your own, is run as it is."""
 
 from __future__ import annotations
 

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from experiment_files import ANY_RECORD, ROOT, PutRecord
 
-from mpc_search.config import Config
+from mpc_search.provenance import Code, Machine
 from mpc_search.record import ClassReport, DataIdentity, Score, TrainingRecord
+from mpc_search.run_config import RunConfig
 from mpcvit_harness.cell_record import CellRecord
 from mpcvit_harness.claims import CLAIMS, load
 from mpcvit_harness.report import build
@@ -26,6 +27,7 @@ from mpcvit_harness.stored import counted_runs
 from mpcvit_harness.verdicts import evaluate
 from spu_bench import Prediction
 from spu_bench.record import Failure
+from vit_models import Model
 
 LIMIT = 5_000_000
 
@@ -160,7 +162,7 @@ def test_a_training_meets_its_seconds(tmp_path: Path, put: PutRecord) -> None:
     made_by = content["program"]["made_by"]
     content["program"]["training"] = {"fingerprint": "of-the-training", "test_accuracy": 0.9, "test_images": 10}
     file.write_text(json.dumps(content))
-    training = trained({**made_by["config"], "attention": made_by["attention"], "gelu": made_by["gelu"]})
+    training = trained(Model.from_dict({name: made_by[name] for name in ("config", "attention", "plan", "gelu")}))
     training.save(tmp_path / "results" / "here" / "small" / "teacher-s0.training.json")
     measured = list(counted_runs(tmp_path, tmp_path / "results"))
     charts = pareto(load(ROOT / CLAIMS), [], measured, [Trained(training, Path("here/small/teacher-s0.training.json"))])
@@ -173,7 +175,7 @@ def test_a_training_meets_its_seconds(tmp_path: Path, put: PutRecord) -> None:
     assert f'{point.href}">teacher-s0</a>: 90.00 % of 10 test images' in cell.read_text()
 
 
-def trained(model: dict[str, Any]) -> TrainingRecord:
+def trained(model: Model) -> TrainingRecord:
     """The record of a training of `model` on two classes."""
     classes = [ClassReport(name=name, images=5, precision=0.9, recall=0.9, f1=0.9) for name in ("cat", "dog")]
     train = {"epochs": 1, "batch": 5, "learning_rate": 1e-3}
@@ -183,13 +185,13 @@ def trained(model: dict[str, Any]) -> TrainingRecord:
         stage="teacher",
         status="ok",
         fingerprint="of-the-training",
-        config=Config.model_validate({"data": {"name": "pets"}, "model": {"config": "vit_7_4_32"}, "train": train}),
+        config=RunConfig.model_validate({"data": {"name": "pets"}, "model": {"config": "vit_7_4_32"}, "train": train}),
         seed=0,
         data=[DataIdentity(name="pets", split="train", images=20, files={}, published_checksum=None)],
         model=model,
         test=Score(images=10, accuracy=0.9, loss=0.1, classes=classes, confusion=[[5, 0], [1, 4]]),
-        machine={},
+        machine=Machine(cpu="", cores=1, memory_bytes=1, kernel="", system="", load_1min=0.0, devices=[]),
         versions={},
-        code={"dirty": False},
+        code=Code(source="", dirty=False),
         started_at="2026-01-01T00:00:00",
     )

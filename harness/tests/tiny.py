@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from mpc_search import Model, save_checkpoint
+from mpc_search import CheckpointOrigin, save_checkpoint
 from mpcvit_harness.cell_record import CellRecord
-from vit_models import AttentionPlan, ViTConfig, init
+from vit_models import AttentionPlan, Model, ViTConfig, init
 
 EXPERIMENT = """
 from mpcvit_harness.cells import Cell, ModelSpec
@@ -68,8 +68,8 @@ def save_tiny(path: Path, seed: int) -> None:
     """The checkpoint of the tiny model below `path`, its weights drawn from `seed`."""
     config = ViTConfig(name="tiny", image_size=8, channels=1, patch=4, layers=1, heads=2, dim=8, num_classes=3)
     model = Model(config, "mix", AttentionPlan.from_heads([[1, 0]]), "tanh")
-    about = {"test_accuracy": 0.5, "test_images": 12}
-    save_checkpoint(path / "checkpoints" / "tiny", model, init(config, seed, attention="mix"), about)
+    origin = CheckpointOrigin(test_accuracy=0.5, test_images=12)
+    save_checkpoint(path / "checkpoints" / "tiny", model, init(config, seed, attention="mix"), origin)
 
 
 def measure(workplace: pytest.Pytester, *arguments: str) -> pytest.RunResult:

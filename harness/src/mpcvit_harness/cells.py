@@ -85,7 +85,7 @@ class ModelSpec(_Value):
 
 
 class ProgramSpec(_Value):
-    """A model that `vit_models` does not have: a function of yours that makes its Program.
+    """A model that `vit_models` does not have: your own function that makes its Program.
 
     `function` is "module:name", importable where the cell runs; called with `arguments` it returns a
     `vit_models.program.Program`. The input is the Program's own sample.

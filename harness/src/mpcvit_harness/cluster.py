@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from mpc_search.record import TrainingRecord
-from mpc_search.runner import outstanding
+from mpc_search.sweep_runner import remaining_runs
 from mpcvit_harness.cell_record import CellRecord
 from mpcvit_harness.cells import AnyCell, Cell, TrainingCell
 from mpcvit_harness.measure_cell import Settings, measure
@@ -97,7 +97,7 @@ class Cluster:
         flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false".strip()
         wanted = {"num_cpus": 1, "max_retries": 5, "runtime_env": {"env_vars": {"XLA_FLAGS": flags}}}
         task = self._ray.remote(train_here)
-        for run in outstanding(job.runs, job.places, job.runs_anew):
+        for run in remaining_runs(job.runs, job.places, job.runs_anew):
             if (key := str(job.places.record(run.name))) in self._tasks:
                 continue
             parents = [self._parent(job, name) for name in run.parents.values()]

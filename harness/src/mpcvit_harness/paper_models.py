@@ -160,9 +160,9 @@ def baselines(data: DataSet) -> Models:
     - MPCFormer: 2Quad attention, and Quad in place of GeLU, as in MPCFormer.
     - THE-X: its estimated reciprocal, and ReLU in place of GeLU; LayerNorm stays.
     - Linformer: keys and values projected to .3, .5, .7 of the tokens.
-    - Softmax-Scale: the paper names no share. On each data set its seconds lie at .69 to .70 of the way from ScaleAttn
-      to Softmax, and 20 of 28 (76 of 108) heads are what a budget of .7 keeps.
-    - Fewer heads: the removed heads' slices of qkv and proj do not exist; as many a layer as `DataSet.fewer_heads`.
+    - Softmax-Scale: the paper names no share. On each data set its seconds are at .69 to .70 between ScaleAttn and
+      Softmax, and 20 of 28 (76 of 108) heads are what a budget of .7 keeps.
+    - Fewer heads: `DataSet.fewer_heads` a layer; the slices of qkv and proj of the removed heads do not exist.
     """
     mixed = spread(*data.grid, kept(*data.grid, 0.7))
 

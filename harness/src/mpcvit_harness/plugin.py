@@ -62,7 +62,7 @@ def pytest_configure(config: pytest.Config) -> None:
     _shard(config)
     config.stash[_MEASURED] = {}
     if config.getoption("--mpcvit-list-cells"):
-        config.option.verbose = -2  # nothing but the JSON goes to standard output
+        config.option.verbose = -2  # only the JSON goes to standard output
 
 
 Result = CellRecord | TrainingRecord | str

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mpc_search import Model, fashion_mnist, load_checkpoint, predict
+from mpc_search import fashion_mnist, load_checkpoint, plaintext_logits
 from mpcvit_harness.cells import Cell, ModelSpec, ProgramSpec
 from mpcvit_harness.errors import HarnessError
 from spu_bench import Program, load_program
 from spu_bench.record import TrainingOrigin
-from vit_models import AttentionPlan, Calibration, calibrate, export_program, get_config, get_kernels, init
+from vit_models import AttentionPlan, Calibration, Model, export_program, get_config, get_kernels, init
 from vit_models.program import Program as MadeProgram
+from vit_models.types import Params
 
 CALIBRATION_IMAGES = 128
 
@@ -61,7 +62,7 @@ def prepare(cell: Cell, directory: Path, checkpoints: Path, sweeps: Path | None 
     images = fashion_mnist("test").images[: cell.images]
     inputs = directory / "images.npz"
     np.savez(inputs, images=images)
-    return Prepared(program, training, inputs, predict(model, params, images))
+    return Prepared(program, training, inputs, plaintext_logits(model, params, images))
 
 
 def _made(spec: ProgramSpec) -> MadeProgram:
@@ -79,11 +80,11 @@ def _made(spec: ProgramSpec) -> MadeProgram:
     return made
 
 
-def _model(spec: ModelSpec, trained: dict[str, Path | None]) -> tuple[Model, dict[str, Any], TrainingOrigin | None]:
+def _model(spec: ModelSpec, trained: dict[str, Path | None]) -> tuple[Model, Params, TrainingOrigin | None]:
     kind, _, which = spec.weights.partition(":")
     if (folder := trained.get(kind)) is not None:
         model, params, about = load_checkpoint(folder / which)
-        known = {name: about[name] for name in TrainingOrigin.model_fields if name in about}
+        known = about.model_dump(mode="json", include=set(TrainingOrigin.model_fields), exclude_none=True)
         return model, params, TrainingOrigin.model_validate(known)
     if kind != "random":
         raise HarnessError(
@@ -94,7 +95,7 @@ def _model(spec: ModelSpec, trained: dict[str, Path | None]) -> tuple[Model, dic
     return Model(config, spec.attention, _plan(spec), gelu), init(config, int(which), attention=spec.attention), None
 
 
-def _calibration(model: Model, params: dict[str, Any], spec: ModelSpec) -> Calibration | None:
+def _calibration(model: Model, params: Params, spec: ModelSpec) -> Calibration | None:
     """The calibration that tuned kernels require: from training images, or from noise where weights are random."""
     if get_kernels(spec.kernels).tailor is None:
         return None
@@ -104,7 +105,7 @@ def _calibration(model: Model, params: dict[str, Any], spec: ModelSpec) -> Calib
         images = fashion_mnist("train").images[:CALIBRATION_IMAGES]
     else:
         images = np.random.default_rng(1).normal(size=shape).astype(np.float32)
-    return calibrate(config, params, images, plan=model.plan, attention=model.attention, gelu=model.gelu)
+    return model.calibrate(params, images)
 
 
 def _plan(spec: ModelSpec) -> AttentionPlan | None:

@@ -105,7 +105,7 @@ def counted_trainings(root: Path, results: Path) -> Iterator[StoredTraining]:
     for path, record in all_trainings(results):
         if isinstance(record, str) or record.status != "ok":
             continue
-        if record.code.get("dirty") is False and not _is_local(path, results):
+        if record.code.dirty is False and not _is_local(path, results):
             yield StoredTraining(record, path.relative_to(root))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mpc_search.record import TrainingRecord
-from mpc_search.summary import points
+from mpc_search.summary import seed_summaries
 from mpcvit_harness.stored import CLASSIFIERS, StoredRun, StoredTraining, training_of
 from mpcvit_harness.tables import markdown
 
@@ -20,7 +20,7 @@ def accuracies(sweep: str) -> Table:
     def table(measured: Sequence[StoredRun], trainings: Sequence[StoredTraining], page: Path) -> str:
         of = [t for t in trainings if t.record.experiment == sweep and t.record.stage in CLASSIFIERS]
         rows = []
-        for point in sorted(points(t.record for t in of).values(), key=lambda point: -point.mean):
+        for point in sorted(seed_summaries(t.record for t in of).values(), key=lambda point: -point.mean):
             mine = sorted(
                 (t for t in of if t.record.name == f"{point.name}-s{t.record.seed}"), key=lambda t: t.record.seed
             )
@@ -74,12 +74,14 @@ def _spread(values: Sequence[float]) -> str:
 
 def _heads(record: TrainingRecord) -> str:
     """How many heads of each layer the plan has on; what it is instead where the plan is of something else."""
-    if record.plan is None or record.plan.get("attention") is None:
-        return str(record.model["attention"])
-    layers = record.plan["attention"]
-    if layers[0]["level"] != "head":
-        return f"by {layers[0]['level']}s"
-    return " ".join(str(sum(layer["on"])) for layer in layers)
+    if record.model is None:
+        return ""
+    if record.plan is None or record.plan.attention is None:
+        return record.model.attention
+    layers = record.plan.attention
+    if layers[0].level != "head":
+        return f"by {layers[0].level}s"
+    return " ".join(str(sum(layer.on)) for layer in layers)
 
 
 TABLES: dict[str, Table] = {

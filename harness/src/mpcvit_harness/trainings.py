@@ -10,15 +10,17 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from mpc_search import Model, SearchError, load_checkpoint, save_checkpoint
+from mpc_search import CheckpointOrigin, SearchError, load_checkpoint, save_checkpoint
 from mpc_search.record import TrainingRecord
-from mpc_search.runner import Places, attempt, run_sweep
 from mpc_search.sweep import Run, load_sweep, with_parents
+from mpc_search.sweep_runner import SweepPaths, run_one, run_sweep
 from mpcvit_harness.cells import TrainingCell
 from mpcvit_harness.measure_cell import Settings
 from spu_bench.executors import measurement_lock
+from vit_models import Model
+from vit_models.types import Params
 
 
 def trainings(
@@ -46,7 +48,7 @@ class Job:
 
     sweep: str
     runs: list[Run]
-    places: Places
+    places: SweepPaths
     forced: bool
 
     @staticmethod
@@ -74,7 +76,7 @@ def train(cell: TrainingCell, settings: Settings, on_wait: Callable[[str], None]
     try:
         job = Job.of(cell, settings)
         with measurement_lock(timeout_s=math.inf, on_wait=on_wait, shared=True):
-            return job.result(run_sweep(job.sweep, job.runs, job.places, again=job.runs_anew, quiet=True))
+            return job.result(run_sweep(job.sweep, job.runs, job.places, force=job.runs_anew, quiet=True))
     except SearchError as error:
         return str(error)
 
@@ -84,15 +86,15 @@ class FinishedRun:
     """A training run that has ended, to be sent between hosts: its record and, if it is good, its checkpoint."""
 
     record: TrainingRecord
-    checkpoint: tuple[Model, Any, dict[str, Any]] | None
+    checkpoint: tuple[Model, Params, CheckpointOrigin] | None
 
     @staticmethod
-    def at(places: Places, record: TrainingRecord) -> FinishedRun:
+    def at(places: SweepPaths, record: TrainingRecord) -> FinishedRun:
         """The run of `record`, with its checkpoint at `places`."""
         path = places.checkpoint(record.name)
         return FinishedRun(record, load_checkpoint(path) if path.exists() else None)
 
-    def keep(self, places: Places) -> None:
+    def keep(self, places: SweepPaths) -> None:
         """Store it at `places`."""
         if self.checkpoint is not None:
             save_checkpoint(places.checkpoint(self.record.name), *self.checkpoint)
@@ -106,16 +108,16 @@ def train_here(sweep: str, run: Run, directory: str, *parents: FinishedRun) -> F
         tempfile.TemporaryDirectory() as folder,
         measurement_lock(timeout_s=math.inf, shared=True),
     ):
-        places = Places(Path(folder) / "checkpoints", Path(folder) / "records")
+        places = SweepPaths(Path(folder) / "checkpoints", Path(folder) / "records")
         for parent in parents:
             parent.keep(places)
-        return FinishedRun.at(places, attempt(sweep, run, places, [parent.record for parent in parents]))
+        return FinishedRun.at(places, run_one(sweep, run, places, [parent.record for parent in parents]))
 
 
 def done(cell: TrainingCell, settings: Settings) -> bool:
     """Whether exactly this run has a good record."""
     job = Job.of(cell, settings)
-    return job.places.done(job.runs[-1]) is not None
+    return job.places.good_record(job.runs[-1]) is not None
 
 
 def folder(cell: TrainingCell) -> str:
@@ -123,9 +125,9 @@ def folder(cell: TrainingCell) -> str:
     return _sweep(cell.sweep)[0]
 
 
-def _places(cell: TrainingCell, settings: Settings) -> Places:
+def _places(cell: TrainingCell, settings: Settings) -> SweepPaths:
     sweep = folder(cell)
-    return Places(Path(settings.sweeps) / sweep, Path(settings.results) / settings.machine / sweep)
+    return SweepPaths(Path(settings.sweeps) / sweep, Path(settings.results) / settings.machine / sweep)
 
 
 @cache

@@ -1,8 +1,9 @@
 """Images a second of the trainer, of a bare loop of the same jitted step, and of the same ViT in PyTorch.
 
-The three take turns, so that whatever else the machine does meets all of them; the record has every turn, and ratios
-of medians. Expected: the trainer at 95 % of the bare loop or more. About 5 minutes on two quiet cores.
-    tox run -e speed            (or: python packages/mpc_search/benchmarks/speed.py --results results)
+The three take turns, so that other work on the machine affects all of them. The record has every turn, and ratios of
+medians. The trainer should reach at least 95 % of the bare loop. Needs about 5 minutes on two idle cores.
+
+Example: tox run -e speed            (or: python packages/mpc_search/benchmarks/speed.py --results results)
 """
 
 from __future__ import annotations
@@ -21,18 +22,17 @@ import torch
 import typer
 from torch_vit import make_step
 
-from mpc_search.config import Config
 from mpc_search.data import ImageSet
-from mpc_search.model import Model
+from mpc_search.files import write_atomically
 from mpc_search.provenance import code, machine, machine_name, versions
-from mpc_search.record import write_whole
-from mpc_search.step import Steps
-from mpc_search.trainer import Job, fit
-from vit_models import get_config
+from mpc_search.run_config import RunConfig
+from mpc_search.step import StepFunctions
+from mpc_search.trainer import TrainingJob, fit
+from vit_models import Model, get_config
 
 
 def images(count: int, size: int, channels: int) -> ImageSet:
-    """Random images: what is on them does not change the time."""
+    """Random images: their content does not change the time."""
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (count, size, size, channels)).astype(np.uint8)
     names = tuple(map(str, range(10)))
@@ -41,38 +41,38 @@ def images(count: int, size: int, channels: int) -> ImageSet:
 
 
 def timed(run: Callable[[], None], count: int) -> float:
-    """`count` over the seconds that `run` takes."""
+    """`count` divided by the seconds that `run` takes."""
     started = time.perf_counter()
     run()
     return count / (time.perf_counter() - started)
 
 
 def main(
-    model: Annotated[str, typer.Option(help="A model of vit_models.")] = "vit_4_4_28",
-    batch: Annotated[int, typer.Option()] = 64,
+    model: Annotated[str, typer.Option(help="Model of vit_models.")] = "vit_4_4_28",
+    batch: Annotated[int, typer.Option(help="Images of a step.")] = 64,
     steps: Annotated[int, typer.Option(help="Steps of a turn.")] = 100,
-    turns: Annotated[int, typer.Option()] = 5,
+    turns: Annotated[int, typer.Option(help="Turns of each of the three.")] = 5,
     results: Annotated[Path, typer.Option(help="Root of the store of records.")] = Path("results"),
     machine_folder: Annotated[str, typer.Option("--machine", help="Folder of this machine's records.")] = "",
 ) -> None:
     """Measure, print the ratios, and write the record."""
     shape = get_config(model, num_classes=10)
     data = images(batch * (steps + 20), shape.image_size, shape.channels)
-    settings = Config.model_validate(
+    settings = RunConfig.model_validate(
         {
             "data": {"name": "random"},
             "model": {"config": model},
             "train": {"epochs": 1, "batch": batch, "log_every": 20},
         }
     )
-    job = Job(Model(shape), data, data.take(np.arange(batch)), settings)
-    bare = Steps(job.model, data, settings, steps, None, None)
+    job = TrainingJob(Model(shape), data, data.take(np.arange(batch)), settings)
+    bare = StepFunctions(job.model, data, settings, steps, None, None)
     state = bare.start(job.parameters())
     rows = np.arange(batch)
     part = {"images": data.pixels[rows], "labels": data.labels[rows]}
     normal = data.take(rows).images
     theirs = make_step(shape)
-    torch.set_num_threads(machine()["cores"])
+    torch.set_num_threads(machine().cores)
     found: dict[str, list[float]] = {"trainer": [], "bare_loop": [], "pytorch": []}
 
     def run_bare() -> None:
@@ -85,7 +85,7 @@ def main(
         for _ in range(steps):
             theirs(normal, part["labels"])
 
-    run_bare(), theirs(normal, part["labels"])  # compiled, and warm
+    run_bare(), theirs(normal, part["labels"])  # warm-up, with compilation
     for turn in range(turns):
         found["bare_loop"].append(timed(run_bare, steps * batch))
         with tempfile.TemporaryDirectory() as scratch:
@@ -101,12 +101,12 @@ def main(
         "steps": steps,
         "images_per_s": found,
         "ratios": ratios,
-        "machine": machine(),
+        "machine": machine().model_dump(),
         "versions": {**versions(), "torch": torch.__version__},
-        "code": code(),
+        "code": code().model_dump(),
     }
     path = results / (machine_folder or machine_name()) / "training_speed" / f"{model}.speed.json"
-    write_whole(path, json.dumps(record, indent=1) + "\n")
+    write_atomically(path, json.dumps(record, indent=1) + "\n")
     print(", ".join(f"{name} {ratio:.3f}" for name, ratio in ratios.items()), f"({path})")
 
 

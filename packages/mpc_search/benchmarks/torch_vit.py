@@ -1,4 +1,4 @@
-"""The same ViT, and the same training step, in PyTorch: what the trainer's speed is compared with."""
+"""The same ViT and training step in PyTorch, to compare the trainer's speed with."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vit_models import ViTConfig
 
 
 class Block(nn.Module):
-    """x = x + attention(norm x); x = norm1 x; x = x + mlp x, as `vit_models` has it, with Softmax attention."""
+    """x = x + attention(norm x); x = norm1 x; x = x + mlp x, as in `vit_models`, with Softmax attention."""
 
     def __init__(self, config: ViTConfig, index: int) -> None:
         super().__init__()

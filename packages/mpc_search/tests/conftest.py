@@ -1,4 +1,4 @@
-"""Small image sets whose classes can be told apart, and files in the formats of the real ones."""
+"""Small image sets with classes that can be learned, and files in the formats of real data sets."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ import jax
 import numpy as np
 import pytest
 
-from mpc_search import ImageSet, Model
+from mpc_search import ImageSet
 from mpc_search.cli import main
-from mpc_search.config import Config
-from mpc_search.costs import CostTable
-from mpc_search.trainer import Job
-from vit_models import AttentionPlan, ViTConfig
+from mpc_search.cost_table import CostTable
+from mpc_search.run_config import RunConfig
+from mpc_search.trainer import TrainingJob
+from vit_models import AttentionPlan, Model, ViTConfig
 
 TINY = ViTConfig(name="tiny", image_size=8, channels=1, patch=4, layers=2, heads=2, dim=16, num_classes=2)
 MIX = Model(TINY, "mix", AttentionPlan.from_heads([[1, 0], [0, 1]]), "tanh")
@@ -41,10 +41,10 @@ def stripes(count: int, seed: int) -> ImageSet:
     return ImageSet("stripes", pixels, labels, ("down", "across"), (0.5,), (0.25,), files={"seed": f"{seed} {count}"})
 
 
-def config(**tables: Any) -> Config:
-    """A config for TINY: a few short epochs, with whatever is given laid over it."""
+def config(**tables: Any) -> RunConfig:
+    """A config for TINY: a few short epochs, with `tables` over it."""
     train = {"epochs": 2, "batch": 32, "learning_rate": 5e-3, "schedule": "step", "log_every": 3}
-    return Config.model_validate(
+    return RunConfig.model_validate(
         {
             "data": {"name": "stripes"},
             "model": {"config": "tiny"},
@@ -54,10 +54,10 @@ def config(**tables: Any) -> Config:
     )
 
 
-def job(model: Model = MIX, count: int = 128, **tables: Any) -> Job:
-    """A job on stripes; tables of the config by name, `teacher`, `costs` and `start` as Job takes them."""
+def job(model: Model = MIX, count: int = 128, **tables: Any) -> TrainingJob:
+    """A job on stripes; tables of the config by name, `teacher`, `costs` and `start` as TrainingJob takes them."""
     extra = {name: tables.pop(name) for name in ("teacher", "costs", "start") if name in tables}
-    return Job(model, stripes(count, 0), stripes(64, 1), config(**tables), search=model is SEARCH, **extra)
+    return TrainingJob(model, stripes(count, 0), stripes(64, 1), config(**tables), search=model is SEARCH, **extra)
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -98,7 +98,7 @@ def mpc_search(*arguments: str) -> SimpleNamespace:
 
 
 def in_a_process(at: Path, *arguments: str, timeout: float = 1500) -> subprocess.CompletedProcess[str]:
-    """The same in a process of its own, whose working directory is `at`."""
+    """The command line in a process of its own, with the working directory `at`."""
     code = "from mpc_search.cli import main; main()"
     command = [sys.executable, "-c", code, *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, cwd=at)
@@ -106,9 +106,9 @@ def in_a_process(at: Path, *arguments: str, timeout: float = 1500) -> subprocess
 
 @pytest.fixture(scope="session", autouse=True)
 def _compile_once(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Tests that train the same model share what was compiled for it."""
+    """Tests that train the same model share the compiled code."""
     if jax.__version_info__ < (0, 5):
-        return  # jaxlib 0.4.34 crashes when it runs a training step that it compiled earlier and read back
+        return  # jaxlib 0.4.34 crashes when it runs a training step from the compilation cache
     kept = str(tmp_path_factory.mktemp("compiled"))
     os.environ["JAX_COMPILATION_CACHE_DIR"] = kept  # for the processes that tests start
     jax.config.update("jax_compilation_cache_dir", kept)

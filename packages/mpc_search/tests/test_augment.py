@@ -1,4 +1,4 @@
-"""The operations are Pillow's, the pipeline is a function of its key, and targets stay distributions."""
+"""The operations equal Pillow's, the pipeline is a function of its key, and targets are distributions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from mpc_search.augment import make_augment
 from mpc_search.augment.ops import NAMES, apply_op
-from mpc_search.config import AugmentConfig
+from mpc_search.run_config import AugmentConfig
 
 RNG = np.random.default_rng(0)
 # Smooth, so that a warp's rounding does not decide; with an edge, so that it moves something.
@@ -32,7 +32,7 @@ def applied(name: str, value: float, image: np.ndarray = COLOUR) -> np.ndarray:
 
 
 def pillow(name: str, value: float) -> Image.Image:
-    """What Pillow makes of the same."""
+    """The same operation by Pillow."""
     image = Image.fromarray(COLOUR)
     fill = tuple(int(v) for v in FILL)
     height = COLOUR.shape[0]
@@ -88,8 +88,8 @@ def pillow(name: str, value: float) -> Image.Image:
         ("translate_y", -0.25, 0),
     ],
 )
-def test_operations_are_pillows(name: str, value: float, near: float) -> None:
-    """Pointwise ones to a rounding; warps on the part that both take from inside of the image."""
+def test_operations_equal_pillows(name: str, value: float, near: float) -> None:
+    """Pointwise operations up to rounding; warps on the part that comes from inside the image."""
     ours, theirs = applied(name, value), np.asarray(pillow(name, value)).astype(np.float32)
     if name in ("rotate", "shear_x", "shear_y"):
         inside = np.zeros(ours.shape[:2], bool)
@@ -99,7 +99,7 @@ def test_operations_are_pillows(name: str, value: float, near: float) -> None:
 
 
 def test_one_channel() -> None:
-    """Every operation takes grey images too, and colour leaves them as they are."""
+    """Every operation takes grey images too, and colour does not change them."""
     grey = COLOUR[..., :1]
     for name in NAMES:
         assert applied(name, 0.5, grey).shape == grey.shape
@@ -125,7 +125,7 @@ def run(config: AugmentConfig, seed: int = 0, epoch: int = 0) -> tuple[np.ndarra
 
 @pytest.mark.parametrize("policy", ["none", "rand", "auto"])
 def test_the_whole_pipeline(policy: str) -> None:
-    """The same key gives the same batch, another another; values finite, targets distributions."""
+    """The same key gives the same batch, another key another batch; values are finite, targets are distributions."""
     config = PAPER.model_copy(update={"policy": policy})
     (one, targets), (same, _), (other, _) = (run(config, seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(one, same)
@@ -133,8 +133,8 @@ def test_the_whole_pipeline(policy: str) -> None:
     np.testing.assert_allclose(targets.sum(-1), 1.0, rtol=1e-5)
 
 
-def test_nothing_is_done_unless_asked() -> None:
-    """The defaults normalise, and that is all."""
+def test_the_defaults_change_nothing() -> None:
+    """The defaults only normalise."""
     images, targets = run(AugmentConfig())
     expected = (PIXELS / 255.0 - [0.5, 0.4, 0.3]) / 0.2
     np.testing.assert_allclose(images, expected, atol=1e-5)
@@ -142,14 +142,14 @@ def test_nothing_is_done_unless_asked() -> None:
 
 
 def test_mixing_stops_at_its_epoch() -> None:
-    """From `mix_until` on only label smoothing is left: 1 - s + s / K at the label, s / K elsewhere."""
+    """From `mix_until` on only labels are smoothed: 1 - s + s / K at the label, s / K elsewhere."""
     mixed, smooth = (run(PAPER.model_copy(update={"policy": "none"}), epoch=epoch)[1] for epoch in (1, 2))
     np.testing.assert_allclose(smooth, 0.9 * np.eye(5)[LABELS] + 0.02, rtol=1e-5)
     assert not np.allclose(mixed, smooth)
 
 
-def test_cutmix_targets_are_the_pixels_share() -> None:
-    """Of images of one value each, the mean says how much of it is the other's, and so do the targets."""
+def test_cutmix_targets_are_shares_of_pixels() -> None:
+    """With images of one value each, the mean is the share of pixels of the other image, and so is the target."""
     pixels = np.broadcast_to(np.where(np.arange(8) < 4, 0, 255)[:, None, None, None], (8, 12, 12, 1)).astype(np.uint8)
     augment = jax.jit(make_augment(AugmentConfig(cutmix=1.0), (0.0,), (1.0,), 2))
     for seed in range(5):
@@ -157,8 +157,8 @@ def test_cutmix_targets_are_the_pixels_share() -> None:
         np.testing.assert_allclose(np.asarray(images).mean((1, 2, 3)), np.asarray(targets)[:, 1], atol=1e-5)
 
 
-def test_erasing_takes_about_its_share() -> None:
-    """With probability 1 every image loses a part of no more than a third, or nothing where no part fits."""
+def test_erasing_keeps_to_its_limits() -> None:
+    """With probability 1 an image loses at most about a third, or nothing when no rectangle fits."""
     ones = np.full((64, 16, 16, 1), 255, np.uint8)
     augment = jax.jit(make_augment(AugmentConfig(erase=1.0, erase_with="zero"), (0.0,), (1.0,), 2))
     images, _ = augment(jax.random.key(0), ones, np.zeros(64, np.int32), 0)

@@ -1,4 +1,4 @@
-"""The commands on files of the real formats; wrong arguments end in one line and leave nothing."""
+"""The commands, on files in the real formats. A wrong argument gives one line and no files."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from conftest import mpc_search, write_idx
 from test_data import write_cifar, write_tiny_imagenet
 
 from mpc_search import load_checkpoint
-from mpc_search.costs import CostTable
+from mpc_search.cost_table import CostTable
 from vit_models import AttentionPlan
 
 
 def test_retrain_and_evaluate(tmp_path: Path) -> None:
-    """As the main job calls it, on files in the data set's format; a second call has nothing left to do."""
+    """As the main job calls them, on files in the data set's format. A second call does not train again."""
     data = ["--data", str(write_idx(tmp_path / "data", count=128))]
     arguments = ["retrain", "--model", "vit_4_4_28", "--attention", "mix", "--out", str(tmp_path / "model")]
     done = mpc_search(*arguments, *data, "--get-data", "--set", "train.epochs=1")
     assert done.returncode == 0, done.stderr
     assert "on 128 test images" in done.stdout
-    model, _, about = load_checkpoint(tmp_path / "model")
-    assert model.attention == "mix" and model.gelu == "tanh" and about["test_images"] == 128
+    model, _, origin = load_checkpoint(tmp_path / "model")
+    assert model.attention == "mix" and model.gelu == "tanh" and origin.test_images == 128
     assert model.plan == AttentionPlan.from_heads([[1, 1, 0, 0]] * 4)
-    again = mpc_search(*arguments, *data, "--set", "train.epochs=1")
-    assert again.returncode == 0 and again.stdout.split(",")[0] == done.stdout.split(",")[0]
+    second = mpc_search(*arguments, *data, "--set", "train.epochs=1")
+    assert second.returncode == 0 and second.stdout.split(",")[0] == done.stdout.split(",")[0]
     done = mpc_search("evaluate", str(tmp_path / "model"), *data)
-    assert done.returncode == 0 and f"{about['test_accuracy']:.2%}" in done.stdout and "Ankle boot" in done.stdout
+    assert done.returncode == 0 and f"{origin.test_accuracy:.2%}" in done.stdout and "Ankle boot" in done.stdout
 
 
 def test_search_and_binarize(tmp_path: Path) -> None:
-    """By share, by seconds and by the seconds of a share; the plan is read by retrain's own model."""
+    """By share, by seconds, and by the seconds of a share."""
     done = mpc_search(
         *("search", "--config", "digits", "--out", str(tmp_path / "found"), "--set", "train.epochs=1"),
         *("--set", "search.gelu_level=token"),
@@ -45,7 +45,7 @@ def test_search_and_binarize(tmp_path: Path) -> None:
     for budget, said in (
         (["--mu", "0.5", "--costs", costs], "predicted: 2.500 s"),
         (["--seconds", "1.5", "--costs", costs], "predicted: 1.500 s"),
-        (["--seconds-of-mu", "0.25", "--costs", costs, "--gelu-share", "0.75"], "takes"),
+        (["--seconds-of-mu", "0.25", "--costs", costs, "--gelu-share", "0.75"], "limit: "),
     ):
         done = mpc_search("binarize", str(tmp_path / "found"), "--out", out, *budget)
         assert done.returncode == 0 and said in done.stdout, done.stdout + done.stderr
@@ -57,9 +57,27 @@ def test_search_and_binarize(tmp_path: Path) -> None:
     assert absent.returncode == 2 and "--costs" in absent.stderr and not (tmp_path / "no.json").exists()
 
 
+@pytest.mark.parametrize(
+    "command", ["teacher", "search", "binarize", "retrain", "evaluate", "sweep", "history", "summary"]
+)
+def test_help_has_an_example(command: str) -> None:
+    """A full command line."""
+    done = mpc_search(command, "--help")
+    assert done.returncode == 0 and f"Example: mpc-search {command} " in " ".join(done.stdout.split())
+
+
+def test_shared_options(tmp_path: Path) -> None:
+    """Commands that train have the same options, and refuse a value that is not one of a few."""
+    for command in ("teacher", "search", "retrain"):
+        assert all(option in mpc_search(command, "--help").stdout for option in ("--out", "--scale", "--processes"))
+        done = mpc_search(command, "--out", str(tmp_path / "model"), "--scale", "tiny")
+        assert done.returncode == 2 and "'paper', 'reduced', 'smoke'" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "tiny_imagenet"])
 def test_the_papers_data_sets(tmp_path: Path, name: str) -> None:
-    """Their one command, with the paper's augmentation and settings but for sizes, on generated files."""
+    """One command for each, with the paper's augmentation and smaller sizes, on generated files."""
     if name == "tiny_imagenet":
         ids = tuple(f"n{i:03}" for i in range(6))
         data = write_tiny_imagenet(tmp_path / "tiny-imagenet-200", ids)
@@ -72,10 +90,11 @@ def test_the_papers_data_sets(tmp_path: Path, name: str) -> None:
         *("--attention", "scale", *sizes),
     )
     assert done.returncode == 0, done.stderr
-    _, _, about = load_checkpoint(tmp_path / "model")
-    augment = about["config"]["augment"]
-    assert about["data"] == name and augment["mixup"] == 0.8
-    assert augment["policy"] == ("auto" if name == "tiny_imagenet" else "rand")
+    _, _, origin = load_checkpoint(tmp_path / "model")
+    assert origin.config is not None
+    augment = origin.config.augment
+    assert origin.data == name and augment.mixup == 0.8
+    assert augment.policy == ("auto" if name == "tiny_imagenet" else "rand")
 
 
 @pytest.mark.parametrize(
@@ -92,7 +111,7 @@ def test_the_papers_data_sets(tmp_path: Path, name: str) -> None:
     ],
 )
 def test_wrong_arguments(tmp_path: Path, arguments: list[str], complaint: str) -> None:
-    """One line, a non-zero status, nothing written."""
+    """One line, a non-zero status, and nothing is written."""
     data = str(write_idx(tmp_path / "data", count=128))
     done = mpc_search("retrain", "--out", str(tmp_path / "model"), "--data", data, *arguments)
     assert done.returncode == 2
@@ -101,10 +120,10 @@ def test_wrong_arguments(tmp_path: Path, arguments: list[str], complaint: str) -
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
-def test_what_is_there_is_left_alone(tmp_path: Path) -> None:
-    """A folder that is no checkpoint is refused before anything is trained."""
+def test_other_folders_are_not_replaced(tmp_path: Path) -> None:
+    """A folder that is not a checkpoint is refused before training."""
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "file").write_text("keep me")
     done = mpc_search("teacher", "--config", "digits", "--out", str(tmp_path / "precious"))
-    assert done.returncode == 2 and "is no checkpoint" in done.stderr
+    assert done.returncode == 2 and "is not a checkpoint" in done.stderr
     assert json.dumps(sorted(path.name for path in tmp_path.iterdir())) == '["precious"]'

@@ -1,4 +1,4 @@
-"""Configs: the paper's settings are the original's, twins only make them smaller, mistakes are named."""
+"""Configs: the paper's settings are the original's, other scales are smaller, and errors name the field."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from mpc_search import SearchError
-from mpc_search.config import SCALES, STAGES, config_names, load_config, parse_overrides
-from mpc_search.pipeline import make_model
+from mpc_search.run_config import SCALES, STAGES, config_names, load_config, parse_overrides
+from mpc_search.stages import make_model
 
 
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("name", config_names())
-def test_every_config_is_one(name: str, stage: str, scale: str) -> None:
-    """At every scale and stage, with a model that can be made; twins are no larger than the paper's run."""
+def test_every_config_is_valid(name: str, stage: str, scale: str) -> None:
+    """At every scale and stage, with a valid model; no scale is larger than the paper's."""
     config, paper = (load_config(name, s, stage) for s in (scale, "paper"))
     make_model(config, 10, "softmax", None)
     assert config.train.epochs <= paper.train.epochs
@@ -33,7 +33,7 @@ def test_every_config_is_one(name: str, stage: str, scale: str) -> None:
 def test_the_papers_settings(
     name: str, epochs: tuple[int, ...], rate: float, decay: float, warm: float, until: int | None
 ) -> None:
-    """Those of the original's config files."""
+    """They are those of the original's config files."""
     assert tuple(load_config(name, "paper", stage).train.epochs for stage in STAGES) == epochs
     config = load_config(name)
     train, augment = config.train, config.augment
@@ -48,7 +48,7 @@ def test_the_papers_settings(
 
 
 def test_overrides() -> None:
-    """Dotted names, values as in TOML or else words."""
+    """Dotted names; values are TOML or else words."""
     given = parse_overrides(["train.epochs=7", "distill.kind=both", "augment.crop_scale=[0.5, 1.0]"])
     config = load_config("digits", "smoke", "teacher", given)
     assert (config.train.epochs, config.distill.kind, config.augment.crop_scale) == (7, "both", (0.5, 1.0))
@@ -63,22 +63,22 @@ def test_overrides() -> None:
     ],
 )
 def test_wrong_settings(setting: str, complaint: str) -> None:
-    """The field is named."""
+    """The error names the field."""
     with pytest.raises(SearchError, match=complaint):
         load_config("digits", "smoke", "teacher", parse_overrides([setting]))
 
 
 def test_wrong_files(tmp_path: Path) -> None:
-    """What is not there, is no TOML, or has no such scale."""
+    """A file that is missing, is not TOML, or does not have the scale."""
     with pytest.raises(SearchError, match="cifar10, cifar100, digits"):
         load_config("cifar11")
     path = tmp_path / "mine.toml"
     path.write_text("[data\n")
-    with pytest.raises(SearchError, match="is not TOML"):
+    with pytest.raises(SearchError, match="is not valid TOML"):
         load_config(path)
     path.write_text('data.name = "digits"\nmodel.config = "vit_4_4_28"\ntrain.epochs = 1\n')
     assert load_config(path).train.epochs == 1
-    with pytest.raises(SearchError, match="no smoke settings"):
+    with pytest.raises(SearchError, match="no settings for retrain at scale smoke"):
         load_config(path, "smoke")
     with pytest.raises(SearchError, match="has no value"):
         parse_overrides(["train.epochs"])

@@ -1,4 +1,4 @@
-"""Every format is read as it is, and what is truncated, corrupt or missing is refused by its name."""
+"""Every format is read, and files that are truncated, damaged or missing are refused by name."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mpc_search import SearchError, fashion_mnist
-from mpc_search.config import DataConfig
 from mpc_search.data import Batches, cifar, load
 from mpc_search.data.idx import read_idx
-from mpc_search.pipeline import load_images
+from mpc_search.run_config import DataConfig
+from mpc_search.stages import load_splits
 
 COUNT = 20
 
@@ -31,15 +31,15 @@ COUNT = 20
 
 @pytest.mark.parametrize("zipped", [True, False])
 def test_both_forms_of_idx(tmp_path: Path, zipped: bool) -> None:
-    """Gzipped or not, the images come as NHWC bytes, and as floats around zero, the labels as integers."""
+    """Gzipped or not: images are NHWC bytes, and floats around zero; labels are integers."""
     images = fashion_mnist("train", write_idx(tmp_path, zipped=zipped))
     assert images.images.shape == (12, 28, 28, 1) and images.images.dtype == np.float32
     assert images.labels.tolist() == [*range(10), 0, 1] and len(images) == 12
-    assert images.published is (False if zipped else None) and len(images.files) == 2
+    assert images.published_checksum is (False if zipped else None) and len(images.files) == 2
 
 
 def test_values_are_normalised(tmp_path: Path) -> None:
-    """A black pixel and a white one come out where mean and deviation put them."""
+    """A black and a white pixel get the values that mean and deviation give."""
     array = np.zeros((2, 28, 28))
     array[1] = 255
     write_idx(tmp_path)
@@ -51,7 +51,7 @@ def test_values_are_normalised(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cut", [3, 10, 100])
 def test_truncated_idx(tmp_path: Path, cut: int) -> None:
-    """A file cut short is refused, wherever it is cut, and so is a download that stopped half-way."""
+    """A file that is cut anywhere is refused, gzipped or not."""
     whole = idx(np.arange(3 * 28 * 28).reshape(3, 28, 28))
     (tmp_path / "images").write_bytes(whole[:cut])
     (tmp_path / "images.gz").write_bytes(gzip.compress(whole)[: cut // 2])
@@ -60,8 +60,8 @@ def test_truncated_idx(tmp_path: Path, cut: int) -> None:
             read_idx(tmp_path / name)
 
 
-def test_what_is_missing_says_where_to_get_it(tmp_path: Path) -> None:
-    """One line that mends it, for every data set that needs files."""
+def test_missing_data_has_a_fix(tmp_path: Path) -> None:
+    """The error of every data set says how to get it."""
     for name, hint in (
         ("fashion_mnist", "apt-get install dataset-fashion-mnist"),
         ("mnist", "data/mnist"),
@@ -78,8 +78,8 @@ def test_what_is_missing_says_where_to_get_it(tmp_path: Path) -> None:
         fashion_mnist("validation", tmp_path)
 
 
-def test_files_that_do_not_belong_together(tmp_path: Path) -> None:
-    """Other numbers of images and labels are refused."""
+def test_files_that_do_not_fit_together(tmp_path: Path) -> None:
+    """Different numbers of images and labels are refused."""
     with pytest.raises(SearchError, match="belong together"):
         fashion_mnist("train", write_idx(tmp_path, labels=5))
 
@@ -93,7 +93,7 @@ def planes(seed: int) -> np.ndarray:
 
 
 def write_cifar(folder: Path, name: str, binary: bool) -> Path:
-    """All files of a form, in the folder that its archive would unpack to; labels count up."""
+    """All files of a form, in the folder of its archive; labels count up."""
     form = cifar.FORMS[name][binary]
     classes = 10 if name == "cifar10" else 100
     at = folder / form.folder
@@ -120,7 +120,7 @@ def write_cifar(folder: Path, name: str, binary: bool) -> Path:
 @pytest.mark.parametrize("binary", [False, True])
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
 def test_cifar(tmp_path: Path, name: str, binary: bool) -> None:
-    """Every form gives the same images, channels last, fine labels, and all training batches in their order."""
+    """Both forms give the same images, channels last, with fine labels, and all training batches in order."""
     data = load(name, "train", write_cifar(tmp_path, name, binary))
     parts = 5 if name == "cifar10" else 1
     assert data.pixels.shape == (parts * COUNT, 32, 32, 3) and len(data.classes) == (10 if parts == 5 else 100)
@@ -132,7 +132,7 @@ def test_cifar(tmp_path: Path, name: str, binary: bool) -> None:
 
 @pytest.mark.parametrize("binary", [False, True])
 def test_truncated_cifar(tmp_path: Path, binary: bool) -> None:
-    """A batch cut short, or missing, is refused."""
+    """A batch that is cut or missing is refused."""
     write_cifar(tmp_path, "cifar10", binary)
     form = cifar.FORMS["cifar10"][binary]
     path = tmp_path / form.folder / form.train[2]
@@ -145,24 +145,24 @@ def test_truncated_cifar(tmp_path: Path, binary: bool) -> None:
 
 
 class Harmful:
-    """Pickles to a call."""
+    """An object whose pickle calls a function."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return os.system, ("touch harmed",)
 
 
 def test_a_pickle_runs_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A batch that would call something is refused, and nothing is called."""
+    """A batch that calls a function is refused, and the function is not called."""
     monkeypatch.chdir(tmp_path)
     write_cifar(tmp_path, "cifar10", False)
     (tmp_path / "cifar-10-batches-py" / "test_batch").write_bytes(pickle.dumps({b"data": Harmful()}, protocol=2))
-    with pytest.raises(SearchError, match="no business"):
+    with pytest.raises(SearchError, match="must not use"):
         load("cifar10", "test", tmp_path)
     assert not (tmp_path / "harmed").exists()
 
 
 def test_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An archive is read without unpacking where it has the published checksum, and refused where not."""
+    """An archive with the published checksum is read without unpacking; another one is refused."""
     write_cifar(tmp_path / "unpacked", "cifar100", False)
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w:gz") as archive:
@@ -177,14 +177,14 @@ def test_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     known = dataclasses.replace(python, md5=hashlib.md5(content.getvalue()).hexdigest())
     monkeypatch.setitem(cifar.FORMS, "cifar100", (known, binary))
     data = load("cifar100", "train", tmp_path)
-    assert len(data) == COUNT and data.published is True
+    assert len(data) == COUNT and data.published_checksum is True
 
 
 # -- folders ------------------------------------------------------------------------------------------------------
 
 
 def write_images(folder: Path, count: int, size: int, seed: int) -> None:
-    """JPEG images of one colour each."""
+    """JPEG images, each of one colour."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(seed)
     for i in range(count):
@@ -203,7 +203,7 @@ def write_tiny_imagenet(root: Path, ids: tuple[str, ...] = ("n002", "n001", "n00
 
 
 def test_tiny_imagenet(tmp_path: Path) -> None:
-    """Classes in the order of their names in both splits; streamed or in memory, the same bytes."""
+    """Classes are sorted by name in both splits; streamed and in memory, the bytes are the same."""
     write_tiny_imagenet(tmp_path / "tiny-imagenet-200")
     train = load("tiny_imagenet", "train", tmp_path)
     test = load("tiny_imagenet", "test", tmp_path)
@@ -216,12 +216,12 @@ def test_tiny_imagenet(tmp_path: Path) -> None:
     np.testing.assert_array_equal(streamed.take(rows).pixels[np.arange(3)], train.pixels[rows])
 
 
-def test_a_spoiled_tiny_imagenet(tmp_path: Path) -> None:
+def test_a_damaged_tiny_imagenet(tmp_path: Path) -> None:
     """A truncated image, a missing one, and a list that names no class are refused."""
     root = write_tiny_imagenet(tmp_path / "tiny-imagenet-200")
-    spoiled = root / "train" / "n001" / "images" / "images_2.JPEG"
-    spoiled.write_bytes(spoiled.read_bytes()[:100])
-    with pytest.raises(SearchError, match=r"images_2\.JPEG is not a whole image"):
+    damaged = root / "train" / "n001" / "images" / "images_2.JPEG"
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    with pytest.raises(SearchError, match=r"images_2\.JPEG is not a complete image"):
         load("tiny_imagenet", "train", tmp_path)
     (root / "val" / "images" / "images_1.JPEG").unlink()
     with pytest.raises(SearchError, match="1 of 6 validation images"):
@@ -231,8 +231,8 @@ def test_a_spoiled_tiny_imagenet(tmp_path: Path) -> None:
         load("tiny_imagenet", "test", tmp_path)
 
 
-def test_class_folders_of_ones_own(tmp_path: Path) -> None:
-    """Any folder of class folders, brought to the size that is asked for."""
+def test_class_folders(tmp_path: Path) -> None:
+    """Any folder of class folders, resized."""
     for split in ("train", "test"):
         write_images(tmp_path / split / "cats", 3, 40, 0)
         write_images(tmp_path / split / "dogs", 2, 20, 1)
@@ -242,7 +242,7 @@ def test_class_folders_of_ones_own(tmp_path: Path) -> None:
 
 
 def test_digits() -> None:
-    """All 1,797 digits, split the same way every time, over the whole range of bytes."""
+    """All 1,797 digits, with a fixed split, over the whole range of bytes."""
     train, test = load("digits", "train"), load("digits", "test")
     assert (len(train), len(test)) == (1437, 360) and train.pixels[np.arange(1437)].max() == 255
     np.testing.assert_allclose(train.images.mean(), 0.0, atol=1e-3)
@@ -254,8 +254,8 @@ def test_digits() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 99), start=st.integers(0, 11), processes=st.sampled_from([1, 2, 4]))
-def test_the_order_is_of_the_seed_alone(seed: int, start: int, processes: int) -> None:
-    """From any step on, the shares of any number of processes put together are the batches of one."""
+def test_the_order_depends_only_on_the_seed(seed: int, start: int, processes: int) -> None:
+    """From any step on, the parts of all processes together are the batches of one process."""
     data = stripes(50, 0)
     alone = list(Batches(data, 8, 2, seed).iterate(0))
     shares = [list(Batches(data, 8, 2, seed, p, processes).iterate(start)) for p in range(processes)]
@@ -265,15 +265,15 @@ def test_the_order_is_of_the_seed_alone(seed: int, start: int, processes: int) -
 
 
 def test_an_epoch_has_every_image_at_most_once() -> None:
-    """And another epoch, and another seed, another order."""
+    """Another epoch or another seed has another order."""
     batches, other = Batches(stripes(50, 0), 8, 2, 0), Batches(stripes(50, 0), 8, 2, 1)
     first, second = (np.concatenate([batches.rows(e * 6 + i) for i in range(6)]) for e in (0, 1))
     assert len(set(first)) == len(set(second)) == 48 and not np.array_equal(first, second)
     assert not np.array_equal(first, np.concatenate([other.rows(i) for i in range(6)]))
 
 
-def test_streamed_batches_are_those_from_memory(tmp_path: Path) -> None:
-    """Grain reads ahead, and changes nothing."""
+def test_streamed_batches_equal_those_from_memory(tmp_path: Path) -> None:
+    """Grain only reads ahead."""
     write_images(tmp_path / "train" / "a", 9, 8, 0)
     write_images(tmp_path / "train" / "b", 9, 8, 1)
     memory, files = (load("folder:8", "train", tmp_path, memory_bytes=m) for m in (10**9, 0))
@@ -283,7 +283,7 @@ def test_streamed_batches_are_those_from_memory(tmp_path: Path) -> None:
 
 
 def test_batches_that_do_not_fit() -> None:
-    """Larger than the data, or not to be shared."""
+    """A batch that is larger than the data, or does not divide by the processes."""
     with pytest.raises(SearchError, match=r"lower train\.batch"):
         Batches(stripes(10, 0), 16, 1, 0)
     with pytest.raises(SearchError, match="3 processes"):
@@ -291,10 +291,10 @@ def test_batches_that_do_not_fit() -> None:
 
 
 def test_held_out_images_are_not_trained_on() -> None:
-    """Held out, used and all are told apart, whatever the seed."""
-    images = load_images(DataConfig(name="digits", validation_images=100, train_images=500))
+    """Held-out images and training images are different, and their numbers are right."""
+    images = load_splits(DataConfig(name="digits", validation_images=100, train_images=500))
     assert (len(images.training), len(images.held_out), len(images.test)) == (500, 100, 360)
     held = {row.tobytes() for row in images.held_out.pixels[np.arange(100)]}
     assert not held & {row.tobytes() for row in images.training.pixels[np.arange(500)]}
     with pytest.raises(SearchError, match="1437 training images"):
-        load_images(DataConfig(name="digits", validation_images=1000, train_images=500))
+        load_splits(DataConfig(name="digits", validation_images=1000, train_images=500))

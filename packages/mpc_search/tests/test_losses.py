@@ -1,4 +1,4 @@
-"""Every loss has the gradient that finite differences in float64 find, and the value that its formula says."""
+"""Every loss has the gradient of finite differences in float64, and the value of its formula."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from jax.test_util import check_grads
 
 from mpc_search import losses
-from mpc_search.costs import CostTable
+from mpc_search.cost_table import CostTable
 
 RNG = np.random.default_rng(0)
 STEPS = CostTable(
@@ -51,13 +51,13 @@ LOSSES: dict[str, tuple[Callable[..., jax.Array], np.ndarray]] = {
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_gradient(name: str) -> None:
-    """Reverse mode against central differences, to eight digits of a difference in float64."""
+    """Reverse mode against central differences in float64."""
     loss, at = LOSSES[name]
     check_grads(loss, (jnp.asarray(at, jnp.float64),), order=1, modes=["rev"], atol=1e-7, rtol=1e-7, eps=1e-5)
 
 
 def test_values() -> None:
-    """Logits distillation is a cross-entropy without T^2, tokens a mean over all of them."""
+    """Distillation of logits is a cross-entropy without T^2, that of tokens a mean over all of them."""
     t, s = LOGITS[::-1] / 2.0, LOGITS / 2.0
     p = np.exp(t) / np.exp(t).sum(-1, keepdims=True)
     log_q = s - np.log(np.exp(s).sum(-1, keepdims=True))
@@ -69,7 +69,7 @@ def test_values() -> None:
 @settings(max_examples=20, deadline=None)
 @given(values=st.lists(st.floats(0, 1), min_size=6, max_size=6))
 def test_expected_cost_is_an_expectation(values: list[float]) -> None:
-    """The mean over all choices of heads, each with its probability; and of a straight line the paper's formula."""
+    """The mean over all choices of heads, weighted by probability. For a line it equals the paper's formula."""
     alpha = np.asarray(values).reshape(2, 3)
     total = 0.0
     for row, costs in zip(alpha, STEPS.layers):
@@ -82,7 +82,7 @@ def test_expected_cost_is_an_expectation(values: list[float]) -> None:
 
 
 def test_cost_of_all_or_none() -> None:
-    """At alpha 1 and 0 both costs are the table's last and first columns."""
-    for of in (losses.cost, losses.expected_cost):
-        assert float(of(jnp.ones((2, 3)), STEPS)) == pytest.approx(3.7)
-        assert float(of(jnp.zeros((2, 3)), STEPS)) == pytest.approx(0.3)
+    """At alpha 1 and 0 both losses are the sums of the table's last and first columns."""
+    for loss in (losses.cost, losses.expected_cost):
+        assert float(loss(jnp.ones((2, 3)), STEPS)) == pytest.approx(3.7)
+        assert float(loss(jnp.zeros((2, 3)), STEPS)) == pytest.approx(0.3)

@@ -1,4 +1,4 @@
-"""Points, contrasts and correlations of records whose answer is known."""
+"""Means, contrasts and correlations of records with known answers."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ import pytest
 from conftest import config, mpc_search
 
 from mpc_search import SearchError
+from mpc_search.provenance import Code, Machine
 from mpc_search.record import Score, TrainingRecord
-from mpc_search.summary import consistency, contrast, contrasts, load_records, points
+from mpc_search.summary import alpha_correlations, contrast, contrasts, load_records, seed_summaries
+
+MACHINE = Machine(cpu="", cores=1, memory_bytes=1, kernel="", system="", load_1min=0.0, devices=[])
 
 
 def record(name: str, seed: int, accuracy: float, alpha: list[list[float]] | None = None) -> TrainingRecord:
@@ -21,12 +24,11 @@ def record(name: str, seed: int, accuracy: float, alpha: list[list[float]] | Non
         config=config(),
         seed=seed,
         data=[],
-        model={},
         test=Score(images=100, accuracy=accuracy, loss=1.0, classes=[], confusion=[]),
         alpha=alpha,
-        machine={},
+        machine=MACHINE,
         versions={},
-        code={},
+        code=Code(source=""),
         started_at="",
     )
 
@@ -44,9 +46,9 @@ RECORDS = [
 ]
 
 
-def test_points_and_contrasts() -> None:
-    """Means and deviations over seeds; differences of the seeds that both have; no contrast of what is not there."""
-    known = points(RECORDS)
+def test_means_and_contrasts() -> None:
+    """Means and deviations over seeds, and differences for the seeds that both have; other contrasts are left out."""
+    known = seed_summaries(RECORDS)
     assert known["relu_softmax"].mean == pytest.approx(0.81) and known["relu_softmax"].deviation == pytest.approx(0.01)
     found = {(c.better, c.worse): c for c in contrasts(known)}
     assert found["relu_softmax", "scale"].differences == pytest.approx((0.1, 0.09))
@@ -55,13 +57,13 @@ def test_points_and_contrasts() -> None:
     assert len(found) == 3 and contrast(known, "teacher", "scale") is None
 
 
-def test_consistency() -> None:
-    """One pair of four swapped: 0.8; other shapes, and searches that chose nothing, are no pair."""
-    assert consistency(RECORDS) == {("search-0.001-s0", "search-1e-05-s0"): pytest.approx(0.8)}
+def test_alpha_correlations() -> None:
+    """One swapped pair of four gives 0.8. Searches of other shapes or with equal alphas are left out."""
+    assert alpha_correlations(RECORDS) == {("search-0.001-s0", "search-1e-05-s0"): pytest.approx(0.8)}
 
 
 def test_command(tmp_path: Path) -> None:
-    """From files; failed runs do not count, and a folder without records is refused."""
+    """It reads files. Failed runs do not count, and a folder without records is refused."""
     with pytest.raises(SearchError, match="no training records"):
         load_records(tmp_path)
     for one in RECORDS:

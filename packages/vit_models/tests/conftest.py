@@ -4,42 +4,32 @@ import os
 import sys
 from pathlib import Path
 
-# Hundreds of tiny programs are compiled here and each runs once: compile quickly, not well.
-os.environ.setdefault(
-    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-)
-
 import numpy as np
 import pytest
 from jaxtyping import install_import_hook
 
+# Hundreds of tiny programs are compiled here and each runs once: compile quickly, not well.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
 # A pytest plugin of the environment may have imported the package already, without checks.
 for _name in [n for n in sys.modules if n.partition(".")[0] == "vit_models"]:
     del sys.modules[_name]
-# Not used as a context manager: modules imported later (kernel sets) are to be checked too.
+# Not used as a context manager: modules that are imported later (kernel sets) are checked too.
 install_import_hook("vit_models", "beartype.beartype")
 
-import vit_models as vm
+import vit_models as vm  # noqa: E402 - after the hook
 
-REFERENCE = Path("reference") / "vit_2_4_32.npz"
+REFERENCE = Path(__file__).parent / "reference" / "vit_2_4_32.npz"
 
 
-def _reference_path() -> Path | None:
-    roots = [Path(p) for p in [os.environ.get("MPCVIT_SHARED")] if p]
-    roots += [parent / "shared" for parent in Path(__file__).resolve().parents]
-    return next((root / REFERENCE for root in roots if (root / REFERENCE).is_file()), None)
+def pytest_configure(config):
+    # The run-time type checker samples containers with the random module.
+    config.addinivalue_line("filterwarnings", "ignore:Do not use the .random. module inside strategies")
 
 
 @pytest.fixture(scope="session")
 def reference():
-    """The original's weights, inputs and outputs by name."""
-    path = _reference_path()
-    if path is None:
-        reason = f"no {REFERENCE}: set MPCVIT_SHARED to the directory that holds it, or put it in a sibling 'shared'"
-        if os.environ.get("CI", "").lower() == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    with np.load(path) as data:
+    """The original's weights, inputs and outputs by name; see reference/README.md."""
+    with np.load(REFERENCE) as data:
         return {name: data[name] for name in data.files}
 
 
@@ -57,13 +47,9 @@ def lively():
         rng = np.random.default_rng(seed)
         flat = vm.flatten(params)
         for name, value in flat.items():
-            if name.endswith(
-                ("qkv.kernel", "proj.kernel", "linear1.kernel", "linear2.kernel", "head.kernel")
-            ):
-                flat[name] = np.asarray(
-                    rng.normal(0, 1.5 / np.sqrt(value.shape[0]), value.shape), value.dtype
-                )
-            elif name.endswith(".bias") and "the_x" not in name or name == "class_token":
+            if name.endswith(("qkv.kernel", "proj.kernel", "linear1.kernel", "linear2.kernel", "head.kernel")):
+                flat[name] = np.asarray(rng.normal(0, 1.5 / np.sqrt(value.shape[0]), value.shape), value.dtype)
+            elif (name.endswith(".bias") and "the_x" not in name) or name == "class_token":
                 flat[name] = np.asarray(rng.normal(0, 0.1, value.shape), value.dtype)
         return vm.unflatten(flat)
 

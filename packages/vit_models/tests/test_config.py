@@ -49,7 +49,7 @@ def test_config_survives_a_dict(name):
         ({"patch": 5}, "multiple of patch"),
         ({"layers": 0}, "at least 1"),
         ({"pool": "mean"}, "'class' or 'sequence'"),
-        ({"depth": 3}, "unknown config fields"),
+        ({"depth": 3}, "Unknown config field 'depth'"),
     ],
 )
 def test_bad_configs_are_refused(change, words):

@@ -1,145 +1,121 @@
-"""Training-time behaviour, tokens, the CCT form, and what the boundary refuses."""
+"""`Model` as one value, and the functions of a config as forms of it."""
+
+import dataclasses
+import json
+import pickle
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import vit_models as vm
+from vit_models import AttentionPlan, Model
+
+HEADS = AttentionPlan.from_heads([[1, 0], [0, 1]])
 
 
-def test_returns(tiny, images_for, lively):
-    params, images = lively(vm.init(tiny)), images_for(tiny)
-    logits = vm.apply(tiny, params, images)
-    again, tokens = vm.apply(tiny, params, images, return_tokens=True)
-    out = vm.apply(tiny, params, images, return_blocks=True)
-    assert logits.shape == (2, 3) and tokens.shape == (2, 5, 16) and len(out.blocks) == 2
-    np.testing.assert_array_equal(logits, again)
-    np.testing.assert_array_equal(tokens, out.tokens)
-    head = params["head"]
-    np.testing.assert_allclose(tokens[:, 0] @ head["kernel"] + head["bias"], logits, atol=1e-5)
+@pytest.mark.parametrize(
+    ("plan", "attention"),
+    [(None, "softmax"), (HEADS, "mix"), (AttentionPlan().with_gelu([0, 1]), "softmax")],
+    ids=["no plan", "plan of heads", "plan of gelu"],
+)
+def test_attention_follows_from_the_plan(plan, attention, tiny):
+    model = Model(tiny, plan=plan)
+    assert model.attention == attention
+    assert model == Model(tiny, attention, plan) and hash(model) == hash(Model(tiny, attention, plan))
 
 
-def test_training_noise_needs_a_key_and_follows_it(tiny, images_for, lively):
-    params, images = lively(vm.init(tiny)), images_for(tiny)
-    with pytest.raises(ValueError, match="rng"):
-        vm.apply(tiny, params, images, train=True)
-    a, b, c = (vm.apply(tiny, params, images, train=True, rng=jax.random.key(k)) for k in (0, 0, 1))
-    np.testing.assert_array_equal(a, b)
-    assert np.abs(a - c).max() > 1e-3
-    np.testing.assert_array_equal(
-        vm.apply(tiny, params, images, rng=jax.random.key(0)), vm.apply(tiny, params, images)
-    )
+def test_the_search_form_is_a_mix_without_a_plan(tiny):
+    assert Model(tiny, "mix").is_search_form
+    assert not Model(tiny, "mix", HEADS).is_search_form and not Model(tiny, "scale").is_search_form
 
 
-@pytest.mark.parametrize("field", ["dropout", "attention_dropout", "stochastic_depth"])
-def test_each_noise_acts_alone_and_none_is_silent(field, tiny, images_for, lively):
-    from dataclasses import replace
-
-    quiet = replace(tiny, dropout=0.0, attention_dropout=0.0, stochastic_depth=0.0)
-    params, images = lively(vm.init(tiny)), images_for(tiny, batch=8)
-    still = vm.apply(quiet, params, images)
-    np.testing.assert_array_equal(still, vm.apply(quiet, params, images, train=True, rng=jax.random.key(0)))
-    noisy = vm.apply(replace(quiet, **{field: 0.5}), params, images, train=True, rng=jax.random.key(0))
-    assert np.abs(noisy - still).max() > 1e-3
+@pytest.mark.parametrize("gelu", [None, "quad"])
+@pytest.mark.parametrize("plan", [None, HEADS.with_gelu([0, 1])])
+def test_a_model_survives_json_and_pickle(plan, gelu, tiny):
+    model = Model(tiny, "mix", plan, gelu)
+    assert Model.from_dict(json.loads(json.dumps(model.to_dict()))) == model
+    assert pickle.loads(pickle.dumps(model)) == model
+    with pytest.raises(vm.ModelError, match="exactly config, attention, plan and gelu"):
+        Model.from_dict({**model.to_dict(), "note": ""})
 
 
-def test_dropout_keeps_the_mean():
-    from vit_models.model import _Noise
-
-    x = jnp.ones((400, 50))
-    dropped = _Noise(jax.random.key(0)).drop(0.25, 0)(x)
-    assert set(np.unique(dropped)) == {0.0, np.float32(1 / 0.75)}
-    assert abs(float(dropped.mean()) - 1) < 0.02
-    by_sample = np.asarray(_Noise(jax.random.key(0)).drop(0.25, 0, per_sample=True)(x))
-    assert (by_sample == by_sample[:, :1]).all() and len(np.unique(by_sample[:, 0])) == 2
+def test_a_model_is_frozen_and_can_be_replaced(tiny):
+    model = Model(tiny, "mix", HEADS)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        model.attention = "scale"
+    assert dataclasses.replace(model, gelu="relu") == Model(tiny, "mix", HEADS, "relu")
 
 
-def test_pooling_of_the_cct_is_max_pooling():
-    from vit_models.model import _max_pool
-
-    x = np.random.default_rng(0).uniform(size=(2, 7, 7, 3)).astype(np.float32)
-    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    expected = np.stack(
-        [[padded[:, i : i + 3, j : j + 3].max((1, 2)) for j in range(0, 7, 2)] for i in range(0, 7, 2)], 0
-    ).transpose(2, 0, 1, 3)
-    np.testing.assert_array_equal(_max_pool(jnp.asarray(x), 3, 2, 1), expected)
-
-
-def test_cct_has_no_class_token(images_for):
-    cfg = vm.ViTConfig(
-        "cct",
-        image_size=8,
-        layers=1,
-        heads=2,
-        dim=8,
-        num_classes=3,
-        conv=vm.ConvTokenizer(layers=2, hidden=4),
-        pool="sequence",
-    )
-    params = vm.init(cfg)
-    assert cfg.tokens == 4 and "class_token" not in params and params["pool"]["kernel"].shape == (8, 1)
-    assert params["tokenizer"]["1"]["kernel"].shape == (3, 3, 4, 8)
-    logits, tokens = vm.apply(cfg, params, images_for(cfg), return_tokens=True)
-    assert logits.shape == (2, 3) and tokens.shape == (2, 4, 8)
+def test_what_does_not_fit_is_refused_when_the_model_is_made(tiny):
+    other = AttentionPlan.from_heads(np.ones((3, 2)))
+    for attention, plan, gelu in (
+        ("swish", None, None),
+        (None, other, None),
+        ("scale", HEADS, None),
+        (None, None, "x"),
+    ):
+        with pytest.raises(vm.ModelError):
+            Model(tiny, attention, plan, gelu)
 
 
-def test_init_is_reproducible_and_seeded(tiny, tmp_path):
-    a, b, c = (vm.flatten(vm.init(tiny, seed)) for seed in (0, 0, 1))
-    assert all((a[k] == b[k]).all() for k in a)
-    assert not (a["head.kernel"] == c["head.kernel"]).all()
-    vm.save_params(tmp_path / "p.npz", vm.unflatten(a))
-    back = vm.flatten(vm.load_params(tmp_path / "p.npz"))
-    assert list(back) == list(a) and all((back[k] == a[k]).all() for k in a)
+def test_the_functions_of_a_config_are_its_methods(tiny, lively, images_for):
+    model, images = Model(tiny, "mix", HEADS, "tanh"), images_for(tiny, 8)
+    spec = {"attention": "mix", "plan": HEADS, "gelu": "tanh"}
+    drawn = vm.init(tiny, 5, attention="mix", search="head")
+    for name, value in vm.flatten(model.init(5, search="head")).items():
+        np.testing.assert_array_equal(value, vm.flatten(drawn)[name])
+    params = lively(drawn)
+    np.testing.assert_array_equal(model.apply(params, images), vm.apply(tiny, params, images, **spec))
+    calibration = model.calibrate(params, images, margin=1.5)
+    assert calibration == vm.calibrate(tiny, params, images, margin=1.5, **spec)
+    made = {"kernels": "tuned", "calibration": calibration, "labels": [1], "name": "mine"}
+    program = model.export(params, **made)
+    assert program.fingerprint == vm.export_program(tiny, params, **spec, **made).fingerprint
+    assert {**model.to_dict(), "labels": [1]}.items() <= program.made_by.items() and program.name == "mine"
 
 
-def test_block_order_is_numeric():
-    cfg = vm.ViTConfig(layers=12, heads=1, dim=4, image_size=8)
-    names = [n for n in vm.flatten(vm.init(cfg)) if n.endswith("linear1.bias")]
-    assert names == [f"blocks.{i}.linear1.bias" for i in range(12)]
+def test_an_unknown_option_is_refused(tiny):
+    with pytest.raises(TypeError, match="kernel"):
+        Model(tiny).export(vm.init(tiny), kernel="paper")
+    with pytest.raises(TypeError, match="training"):
+        Model(tiny).apply(vm.init(tiny), np.zeros((1, 8, 8, 1), np.float32), training=True)
 
 
-@pytest.mark.parametrize("shape", [(8, 8, 1), (2, 1, 8, 8), (2, 8, 8, 3), (2, 9, 8, 1)])
-def test_wrong_image_shapes_are_refused(shape, tiny):
-    with pytest.raises((ValueError, TypeError), match="NHWC|batch height width channels"):
-        vm.apply(tiny, vm.init(tiny), np.zeros(shape, np.float32))
+def test_a_model_is_static_under_jit(tiny, images_for):
+    run = jax.jit(lambda model, params, images: model.apply(params, images), static_argnums=0)
+    params, images = vm.init(tiny), images_for(tiny)
+    a, b = (run(Model(tiny, attention), params, images) for attention in ("softmax", "scale"))
+    assert np.abs(a - b).max() > 0
 
 
-def test_search_levels_are_checked(tiny):
-    with pytest.raises(ValueError, match="layer, head, row"):
-        vm.init(tiny, search="column")
-    with pytest.raises(ValueError, match="layer, token"):
-        vm.init(tiny, search_gelu="head")
+def test_init_takes_a_seed_or_a_key(tiny):
+    def drawn(seed):
+        return np.asarray(Model(tiny).init(seed)["head"]["kernel"])
+
+    np.testing.assert_array_equal(drawn(jax.random.key(3)), drawn(jax.random.PRNGKey(3)))
+    np.testing.assert_array_equal(drawn(np.int64(3)), drawn(3))
+    assert not (drawn(jax.random.key(3)) == drawn(jax.random.key(4))).any()
+    for wrong in (jax.random.split(jax.random.key(0)), np.zeros(2, np.float32)):
+        with pytest.raises(vm.ModelError, match="one JAX key"):
+            drawn(wrong)
+    with pytest.raises(vm.ModelError, match=r"outside of jax\.jit"):
+        jax.jit(Model(tiny).init)(jax.random.key(0))
 
 
-def test_describe_counts_by_hand(tiny):
-    cfg = vm.get_config("vit_7_4_32")
-    n, c, m, layers = 65, 256, 512, 7
-    per_layer = n * c * 3 * c + 2 * n * n * c + n * c * c + 2 * n * c * m
-    found = vm.describe(cfg, "softmax")
-    assert found.macs == 64 * 48 * c + layers * per_layer + c * 10
-    assert found.parameters == 3_716_902 - 28
-    plan = vm.AttentionPlan.uniform(cfg, False).with_gelu(np.zeros(7))
-    fused = vm.describe(cfg, "mix", plan, fuse=True)
-    assert found.macs - fused.macs == layers * (2 * n * c * m - n * c * c)
-    assert fused.parameters == found.parameters - layers * (2 * c * m + m - c * c)
+def test_an_error_is_one_line_with_problem_fix_and_reason(tiny):
+    with pytest.raises(vm.ModelError) as caught:
+        vm.get_config("vit_7_4_33")
+    error = caught.value
+    assert str(error) == f"{error.problem} Fix: {error.fix}" and "\n" not in str(error)
+    assert error.reason == "unknown_name" and isinstance(error, ValueError)
+    again = pickle.loads(pickle.dumps(error))
+    assert (again.problem, again.fix, again.reason) == (error.problem, error.fix, error.reason)
+    assert "\n" not in str(vm.ModelError("two\nlines.", "join them.", "bad_value"))
 
 
-def test_fusion_needs_a_plan_and_a_known_scope(tiny):
-    params = vm.init(tiny)
-    with pytest.raises(ValueError, match="with_gelu"):
-        vm.fuse_params(tiny, params, None)
-    with pytest.raises(ValueError, match="'layers'"):
-        vm.fuse_params(tiny, params, vm.AttentionPlan().with_gelu([0, 0]), scope="rows")
-
-
-def test_partial_fusion_respects_its_scope(tiny):
-    plan = vm.AttentionPlan(
-        (vm.Choice("layer", (1,)),) * 2, (vm.Choice("token", (0, 1, 1, 1, 1)), vm.Choice("layer", (0,)))
-    )
-    params = vm.init(tiny)
-    fused = {
-        s: [i for i in "01" if "fused" in vm.fuse_params(tiny, params, plan, scope=s)["blocks"][i]]
-        for s in ("all", "layers")
-    }
-    assert fused == {"all": ["0", "1"], "layers": ["1"]}
+@pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04 not a zip"])
+def test_a_file_that_holds_no_parameters_is_refused(content, tmp_path):
+    (tmp_path / "p.npz").write_bytes(content)
+    with pytest.raises(vm.ModelError, match="not a parameter file"):
+        vm.load_params(tmp_path / "p.npz")

@@ -19,9 +19,7 @@ def choices(levels):
     return st.none() | st.lists(st.sampled_from(levels).flatmap(sized), min_size=1, max_size=5).map(tuple)
 
 
-PLANS = st.builds(
-    AttentionPlan, choices(("layer", "head", "row")), choices(("layer", "token")), st.booleans()
-)
+PLANS = st.builds(AttentionPlan, choices(("layer", "head", "row")), choices(("layer", "token")), st.booleans())
 
 
 @given(PLANS)
@@ -48,12 +46,13 @@ KEYS = ("schema", "attention", "gelu", "post_relu")
 @given(PLANS, st.sampled_from(KEYS), JSON)
 def test_one_altered_field_is_refused_or_is_a_plan(plan, key, value):
     altered = json.dumps({**plan.to_dict(), key: value})
+    refusal = ""
     try:
         read = AttentionPlan.from_json(altered)
-    except ValueError as error:
-        assert "\n" not in str(error)
-    else:
-        assert json.loads(read.to_json()) == json.loads(altered)
+    except vm.ModelError as error:
+        refusal = str(error)
+    assert "\n" not in refusal
+    assert refusal or json.loads(read.to_json()) == json.loads(altered)
 
 
 @given(st.text(max_size=30))
@@ -101,9 +100,7 @@ CIFAR = [3, 6, 9, 12, 14, 17, 20, 23, 26, 28]
 TINY = [11, 22, 33, 44, 54, 65, 76, 87, 98, 108]
 
 
-@pytest.mark.parametrize(
-    ("shape", "counts"), [((7, 4), CIFAR), ((9, 12), TINY)], ids=["cifar", "tiny_imagenet"]
-)
+@pytest.mark.parametrize(("shape", "counts"), [((7, 4), CIFAR), ((9, 12), TINY)], ids=["cifar", "tiny_imagenet"])
 def test_head_counts_by_mu(shape, counts):
     alpha = np.random.default_rng(0).uniform(size=shape)
     for tenth, count in zip(range(1, 11), counts):
@@ -165,6 +162,4 @@ def test_plan_for_another_config_is_refused(tiny, images_for):
 
 def test_plan_without_a_mix_is_refused(tiny, images_for):
     with pytest.raises(ValueError, match=r"softmax\+scale"):
-        vm.apply(
-            tiny, vm.init(tiny), images_for(tiny), plan=AttentionPlan.uniform(tiny, True), attention="softmax"
-        )
+        vm.apply(tiny, vm.init(tiny), images_for(tiny), plan=AttentionPlan.uniform(tiny, True), attention="softmax")

@@ -124,7 +124,7 @@ def test_a_failed_save_leaves_nothing(program, tmp_path, monkeypatch):
     [
         ({"batch": 2, "images": np.zeros((1, 8, 8, 1), np.float32)}, "batch=1"),
         ({"labels": [1, 2]}, "2 labels"),
-        ({"weights": "client"}, "'server' or 'public'"),
+        ({"weights": "client"}, "weights='server' or weights='public'"),
         ({"fuse": True}, "gelu part"),
     ],
 )

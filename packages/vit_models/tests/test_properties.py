@@ -135,7 +135,5 @@ def test_alpha_and_beta_have_gradients(lively, images_for, level, gelu_level):
     gradient = jax.jit(jax.grad(loss))(flat)
     for name, value in gradient.items():
         # The last layer's rows other than the class token do not reach the logits.
-        live = (
-            np.asarray(value).reshape(-1)[:1] if "blocks.1" in name and value.size == 5 else np.asarray(value)
-        )
+        live = np.asarray(value).reshape(-1)[:1] if "blocks.1" in name and value.size == 5 else np.asarray(value)
         assert np.abs(live).min() > 0 or value.ndim == 0 or not name.endswith((".alpha", ".beta")), name

@@ -1,4 +1,4 @@
-"""The original's names and layouts, both ways, and plain words where a checkpoint does not fit."""
+"""The original's names and layouts, both ways, and the refusal of a checkpoint that does not fit."""
 
 from dataclasses import replace
 
@@ -74,7 +74,7 @@ def test_surplus_can_be_allowed_and_prefixes_fall(tiny):
 
 def test_another_config_is_refused(tiny):
     state = vm.to_torch_state(vm.init(tiny), tiny)
-    with pytest.raises(ValueError, match="missing: classifier.blocks.2"):
+    with pytest.raises(ValueError, match=r"missing: classifier\.blocks\.2"):
         vm.from_torch_state(state, replace(tiny, layers=3))
 
 
@@ -106,5 +106,5 @@ def test_torch_file_without_torch_names_the_extra(tmp_path, monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(ImportError, match=r"vit_models\[torch\]"):
+    with pytest.raises(vm.ModelError, match=r"vit_models\[torch\]"):
         vm.load_torch_state(tmp_path / "a.pth.tar")

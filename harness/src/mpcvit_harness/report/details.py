@@ -156,8 +156,7 @@ class Machine:
     def commits(self) -> Table:
         """A row a commit of which there are records."""
         counts = Counter((shown.record.code.commit or "", bool(shown.record.code.dirty)) for shown in self.cells)
-        codes = [trained.record.code for trained in self.trainings]
-        counts.update((code.get("commit") or "", bool(code.get("dirty"))) for code in codes)
+        counts.update((each.record.code.commit or "", bool(each.record.code.dirty)) for each in self.trainings)
         rows = [
             (Field(commit), Field("with changes" if dirty else "as committed"), number(count, 0))
             for (commit, dirty), count in counts.most_common()
@@ -175,7 +174,7 @@ def machines(shown: Iterable[Shown], trainings: Iterable[Trained]) -> list[Machi
     for trained in trainings:
         machine = found.setdefault(trained.file.parts[0], Machine(trained.file.parts[0]))
         machine.trainings.append(trained)
-        _note(machine, [*_flat(trained.record.machine), *_flat(trained.record.versions, "version of ")])
+        _note(machine, [*_flat(trained.record.machine.model_dump()), *_flat(trained.record.versions, "version of ")])
     return [found[name] for name in sorted(found)]
 
 

@@ -198,7 +198,7 @@ def _trained(measured: Sequence[StoredRun], trainings: Sequence[Trained]) -> lis
         for m in seconds_of(trained, over_wan):
             accuracy = f"{record.test.accuracy:.2%} of {record.test.images:,} test images"
             tip = f"{record.name}\n{accuracy}\n{m.seconds} s measured: {_name(m)}"
-            kind = "by_seconds" if (record.rule or {}).get("rule") == "seconds" else "trained"
+            kind = "by_seconds" if record.budget is not None and record.budget.rule == "seconds" else "trained"
             point = Point(_median(m), 100 * record.test.accuracy, kind, record.name, tip, trained.page.as_posix())
             found.append((_chart(record.data[0].name, m), point))
     for m in over_wan:

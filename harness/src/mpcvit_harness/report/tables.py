@@ -203,7 +203,7 @@ def of_trainings(trainings: Iterable[Trained]) -> Table:
                 number(record.parameters, 0),
                 number(record.seconds, 0),
                 number(record.images_per_s, 0),
-                Field((record.code.get("commit") or "")[:10] + ("+" if record.code.get("dirty") else "")),
+                Field((record.code.commit or "")[:10] + ("+" if record.code.dirty else "")),
             )
         )
     head = ("run", "sweep", "machine", "stage", "data", "status", "test accuracy", "test images", "parameters")

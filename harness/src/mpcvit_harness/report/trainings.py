@@ -32,14 +32,17 @@ class Trained(stored.StoredTraining):
     @property
     def counts(self) -> bool:
         """Whether it says something: a good run of committed code, not this machine's own."""
-        good = self.record.status == "ok" and self.record.code.get("dirty") is False
+        good = self.record.status == "ok" and self.record.code.dirty is False
         return good and self.file.parts[0] != LOCAL
 
 
 def seconds_of(trained: Trained, records: Iterable[StoredRun]) -> list[StoredRun]:
     """The records of private inferences of the same architecture and plan: weights change no latency."""
-    record = trained.record
-    wanted = _architecture(record.model, record.model["attention"], record.model["gelu"], record.plan)
+    model = trained.record.model
+    if model is None:
+        return []
+    plan = None if model.plan is None else model.plan.to_dict()
+    wanted = _architecture(model.config.to_dict(), model.attention, model.gelu, plan)
     found = []
     for m in records:
         made_by = m.record.program.made_by if m.record.program else None

@@ -1,7 +1,24 @@
-"""The one error that users see."""
+"""The one error that a user of this package meets."""
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
+Reason = Literal["bad_input", "data", "environment", "memory", "diverged", "failed"]
+"""`bad_input`: a setting, argument or file that cannot be used; `data`: a data set that is missing or damaged;
+`environment`: a package or resource that this machine lacks; `memory`: a process that was killed, most likely for its
+memory; `diverged`: a loss that is not finite; `failed`: anything else."""
+
 
 class SearchError(Exception):
-    """A failure whose message says in one line what is wrong and what to do about it."""
+    """A failure with a fix: `problem` says in one line what is wrong, `fix` what to do, `reason` is one of `Reason`."""
+
+    def __init__(self, problem: str, fix: str, reason: Reason = "bad_input") -> None:
+        if reason not in get_args(Reason):
+            raise ValueError(f"unknown reason {reason!r}: use one of {get_args(Reason)}")
+        super().__init__(problem, fix, reason)  # all three, so that the error can be pickled
+        self.problem, self.fix = problem, fix
+        self.reason: Reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.problem} Fix: {self.fix}"

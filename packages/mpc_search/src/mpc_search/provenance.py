@@ -1,77 +1,90 @@
-"""Which machine, code and versions a record comes from. No host names, users or paths: records are public."""
+"""The machine, code and versions that a record comes from. Records are public: no host names, users or paths."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import platform
+import re
 import subprocess
-from importlib import metadata
+from importlib import metadata, resources
 from pathlib import Path
-from typing import Any
 
 import jax
 import psutil
 
-import mpc_search
-import vit_models
+from mpc_search.strict import StrictModel
 
 _PACKAGES = ("jax", "jaxlib", "optax", "orbax-checkpoint", "numpy", "vit_models", "mpc_search")
 
 
-def machine() -> dict[str, Any]:
-    """The machine: processor, cores, memory in bytes, kernel, load, JAX's devices."""
-    return {
-        "cpu": _cpu_model(),
-        "cores": len(os.sched_getaffinity(0)),
-        "memory_bytes": psutil.virtual_memory().total,
-        "kernel": platform.release(),
-        "system": platform.system(),
-        "load_1min": os.getloadavg()[0],
-        "devices": [device.device_kind for device in jax.devices()],
-    }
+class Machine(StrictModel):
+    """A machine: its processor, the cores this process may use, memory in bytes, kernel, load, and JAX's devices."""
+
+    cpu: str
+    cores: int
+    memory_bytes: int
+    kernel: str
+    system: str
+    load_1min: float
+    devices: list[str]
+
+
+class Code(StrictModel):
+    """Code: SHA-256 of the source of mpc_search and vit_models; in a git tree its commit, and if it has changes.
+
+    Changes below results/ do not count.
+    """
+
+    source: str
+    commit: str | None = None
+    dirty: bool | None = None
+
+
+def machine() -> Machine:
+    """This machine, now."""
+    return Machine(
+        cpu=_cpu(),
+        cores=len(os.sched_getaffinity(0)),
+        memory_bytes=psutil.virtual_memory().total,
+        kernel=platform.release(),
+        system=platform.system(),
+        load_1min=os.getloadavg()[0],
+        devices=[device.device_kind for device in jax.devices()],
+    )
 
 
 def machine_name() -> str:
-    """A folder name for this kind of machine, as the harness names it: processor, cores and memory in GiB."""
-    words = "".join(c if c.isalnum() else "-" for c in _cpu_model().lower()).strip("-")
-    gib = round(psutil.virtual_memory().total / 2**30)
-    return f"{words}-{len(os.sched_getaffinity(0))}c-{gib}g"
+    """The folder name of this kind of machine: processor, cores and memory in GiB, as the harness names it."""
+    cpu, memory = re.sub(r"[^a-z0-9]", "-", _cpu().lower()).strip("-"), psutil.virtual_memory().total
+    return f"{cpu}-{len(os.sched_getaffinity(0))}c-{round(memory / 2**30)}g"
 
 
-def code() -> dict[str, Any]:
-    """The hash of the source of mpc_search and vit_models; in a git tree also commit and uncommitted changes."""
+def code() -> Code:
+    """The code that is running."""
     digest = hashlib.sha256()
-    for package in (mpc_search, vit_models):
-        root = Path(str(package.__file__)).parent
+    roots = [Path(str(resources.files(package))) for package in ("mpc_search", "vit_models")]
+    for root in roots:
         for path in sorted(root.rglob("*")):
             if path.suffix in (".py", ".toml"):
                 digest.update(f"{root.name}/{path.relative_to(root)}\0".encode() + path.read_bytes())
-    found: dict[str, Any] = {"source": digest.hexdigest()}
-    here = Path(__file__).parent
+    status = ["git", "-C", str(roots[0]), "status", "--porcelain=v2", "--branch", "--", ":/", ":!/results"]
     try:
-        commit = _git(here, "rev-parse", "HEAD")
-        dirty = bool(_git(here, "status", "--porcelain", "--", ":/", ":!/results"))
+        lines = subprocess.run(status, capture_output=True, text=True, check=True).stdout.splitlines()
     except (OSError, subprocess.CalledProcessError):
-        return found
-    return {**found, "commit": commit, "dirty": dirty}
+        return Code(source=digest.hexdigest())
+    commit = lines[0].removeprefix("# branch.oid ")
+    return Code(source=digest.hexdigest(), commit=commit, dirty=any(not line.startswith("#") for line in lines))
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of what computes."""
+    """Versions of Python and of the packages that compute."""
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}}
 
 
-def _git(where: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", "-C", str(where), *arguments], capture_output=True, text=True, check=True)
-    return done.stdout.strip()
-
-
-def _cpu_model() -> str:
+def _cpu() -> str:
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+        found = re.search(r"^model name\s*:\s*(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     except OSError:
-        pass
-    return platform.machine()
+        found = None
+    return found[1].strip() if found else platform.machine()

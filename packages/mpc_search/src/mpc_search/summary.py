@@ -1,4 +1,4 @@
-"""What the records of a sweep say together: mean and deviation over seeds, contrasts, and how consistent alphas are."""
+"""The records of a sweep together: mean and deviation over seeds, contrasts, and correlations of alphas."""
 
 from __future__ import annotations
 
@@ -19,24 +19,26 @@ _SEED = re.compile(r"-s(\d+)$")
 
 
 @dataclass(frozen=True)
-class Point:
-    """One kind of run over its seeds: test accuracy of each, their mean and standard deviation (0 for one seed)."""
+class SeedSummary:
+    """The test accuracies of one kind of run, by seed; their mean and standard deviation (0 for one seed)."""
 
     name: str
     accuracies: dict[int, float]
 
     @property
     def mean(self) -> float:
+        """The mean."""
         return statistics.fmean(self.accuracies.values())
 
     @property
     def deviation(self) -> float:
+        """The standard deviation; 0 for a single value."""
         return statistics.stdev(self.accuracies.values()) if len(self.accuracies) > 1 else 0.0
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """How much better one kind of run is than another, seed by seed: differences of accuracy, of the seeds of both."""
+    """The accuracy of one kind of run minus that of another, for each seed that both have."""
 
     better: str
     worse: str
@@ -44,33 +46,35 @@ class Contrast:
 
     @property
     def mean(self) -> float:
+        """The mean."""
         return statistics.fmean(self.differences)
 
     @property
     def deviation(self) -> float:
+        """The standard deviation; 0 for a single value."""
         return statistics.stdev(self.differences) if len(self.differences) > 1 else 0.0
 
 
 def load_records(folder: Path) -> list[TrainingRecord]:
-    """Every good training record in `folder`; raises SearchError where there is none."""
+    """Every good training record in `folder`. Raises SearchError when there is none."""
     records = [TrainingRecord.load(path) for path in sorted(folder.glob(f"*{SUFFIX}"))]
     good = [record for record in records if record.status == "ok"]
     if not good:
-        raise SearchError(f"There are no training records in {folder}. Fix: name results/MACHINE/SWEEP.")
+        raise SearchError(f"There are no training records in {folder}.", "give a folder results/MACHINE/SWEEP.")
     return good
 
 
-def points(records: Iterable[TrainingRecord]) -> dict[str, Point]:
-    """Points by the name of their runs without the seed, in the order of the names."""
+def seed_summaries(records: Iterable[TrainingRecord]) -> dict[str, SeedSummary]:
+    """The summary of each kind of run, by the name of its runs without the seed, sorted by name."""
     found: dict[str, dict[int, float]] = {}
     for record in records:
         if record.test is not None and record.stage != "evaluate":
             found.setdefault(_SEED.sub("", record.name), {})[record.seed] = record.test.accuracy
-    return {name: Point(name, found[name]) for name in sorted(found)}
+    return {name: SeedSummary(name, found[name]) for name in sorted(found)}
 
 
-def contrast(known: dict[str, Point], better: str, worse: str) -> Contrast | None:
-    """The contrast of two kinds of runs; None where they have no seed in common."""
+def contrast(known: dict[str, SeedSummary], better: str, worse: str) -> Contrast | None:
+    """The contrast of two kinds of runs; None when they have no seed in common."""
     if better not in known or worse not in known:
         return None
     one, other = known[better].accuracies, known[worse].accuracies
@@ -78,8 +82,8 @@ def contrast(known: dict[str, Point], better: str, worse: str) -> Contrast | Non
     return Contrast(better, worse, tuple(one[seed] - other[seed] for seed in seeds)) if seeds else None
 
 
-def contrasts(known: dict[str, Point]) -> list[Contrast]:
-    """The comparisons of the paper that the points allow: attention, distillation, placement, granularity."""
+def contrasts(known: dict[str, SeedSummary]) -> list[Contrast]:
+    """The paper's comparisons that the runs allow: attention, distillation, placement, granularity."""
     pairs = [("relu_softmax", "scale"), ("teacher", "relu_softmax")]
     for name in known:
         if (match := re.fullmatch(r"mpcvit-([\d.]+)-none", name)) is not None:
@@ -89,10 +93,10 @@ def contrasts(known: dict[str, Point]) -> list[Contrast]:
     return [found for pair in pairs if (found := contrast(known, *pair)) is not None]
 
 
-def consistency(records: Iterable[TrainingRecord]) -> dict[tuple[str, str], float]:
-    """Rank correlation (Spearman) of all alphas of two searches, for every two of one shape: weights and seeds.
+def alpha_correlations(records: Iterable[TrainingRecord]) -> dict[tuple[str, str], float]:
+    """Spearman's rank correlation of the alphas of two searches, for every two searches of one shape.
 
-    The lower of the names comes first. A search whose alphas are all equal correlates with none, and is left out.
+    The first of two names is the one that sorts first. A search whose alphas are all equal is left out.
     """
     searched = {
         record.name: np.asarray(record.alpha)
@@ -106,19 +110,19 @@ def consistency(records: Iterable[TrainingRecord]) -> dict[tuple[str, str], floa
     }
 
 
-def text(records: list[TrainingRecord]) -> str:
-    """Points, contrasts and correlations as lines of text; accuracies in per cent."""
-    known = points(records)
+def format_summary(records: list[TrainingRecord]) -> str:
+    """Accuracies (in per cent), contrasts and correlations as lines of text."""
+    known = seed_summaries(records)
     lines = ["test accuracy, mean ± s.d. (seeds)"]
     lines += [
-        f"  {p.name:<28} {100 * p.mean:6.2f} ± {100 * p.deviation:4.2f} ({len(p.accuracies)})" for p in known.values()
+        f"  {s.name:<28} {100 * s.mean:6.2f} ± {100 * s.deviation:4.2f} ({len(s.accuracies)})" for s in known.values()
     ]
     lines.append("differences, seed by seed")
     lines += [
         f"  {c.better} - {c.worse}: {100 * c.mean:+.2f} ± {100 * c.deviation:.2f} ({len(c.differences)})"
         for c in contrasts(known)
     ]
-    if pairs := consistency(records):
+    if pairs := alpha_correlations(records):
         lines.append("rank correlation of alphas")
         lines += [f"  {one} and {other}: {value:+.2f}" for (one, other), value in pairs.items()]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Many runs as one list, into which a TOML file is expanded once."""
+"""Many runs as one list. A TOML file describes them; it is expanded once."""
 
 from __future__ import annotations
 
@@ -8,37 +8,39 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, JsonValue, ValidationError
 
 from mpc_search.budgets import Rule
-from mpc_search.config import Config, load_config
-from mpc_search.costs import CostTable
+from mpc_search.cost_table import CostTable
 from mpc_search.errors import SearchError
-from mpc_search.record import canonical_sha256
+from mpc_search.files import canonical_sha256
+from mpc_search.run_config import RunConfig, Scale, load_config
+from mpc_search.strict import Settings, StrictModel, first_problem
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class RunSpec(_Table):
+class RunSpec(StrictModel):
     """One entry of a sweep, before its grid and its seeds are expanded.
 
-    `grid` has lists of values for other fields of this table, or for settings of the config by dotted names; every
-    combination is a run, whose name has the values in the places of {field}. `set` has settings of the config.
-    A plan comes from the alphas of the run `search` (of the same seed) by a share `mu` and a `rule`, or by `seconds`
-    or the seconds that `mu` would take (`seconds_of_mu`) of the table `costs`, a path from where the sweep's file is;
-    `gelu_share` is for its betas. An evaluation is of the run `of`: privately under each of `protocols` on the first
-    `images` test images.
+    `grid` has lists of values: for other fields of this table, or for settings of the config by dotted names. Every
+    combination is a run, and {field} in `name` becomes its value. `set` has settings of the config. `attention` is
+    "softmax" for a teacher and "mix" for other stages, unless it is given.
+
+    With `search`, the plan comes from the alphas of that run, of the same seed: by the share `mu` and a `rule`, or as
+    the best plan within a number of `seconds`, or within the seconds of the plan that keeps the share `seconds_of_mu`.
+    Seconds are predicted by the table `costs`, a path relative to the sweep's file. `gelu_share` is the share of betas.
+    `teacher` is the run to learn from.
+
+    The stage "evaluate" tests the run `of`: in plaintext, and under each of `protocols` on the first `images` test
+    images, with the kernel set `kernels`.
     """
 
     name: str
     stage: Literal["teacher", "search", "retrain", "evaluate"]
     seeds: tuple[int, ...] | None = None
-    grid: dict[str, list[Any]] = {}
-    set: dict[str, Any] = {}
+    grid: dict[str, list[JsonValue]] = Field(default_factory=dict)
+    set: Settings = Field(default_factory=dict)
     attention: str | None = None
     teacher: str | None = None
     search: str | None = None
@@ -54,60 +56,67 @@ class RunSpec(_Table):
     images: int = Field(default=16, ge=1)
 
 
-class SweepSpec(_Table):
-    """A sweep as its file has it: the config and scale of all its runs, their seeds, the entries in order.
+class SweepSpec(StrictModel):
+    """A sweep as its file describes it: the config, scale and seeds of all its runs, and its entries `run` in order.
 
-    `like` names sweeps whose entries come before its own: the same comparisons on another data set, each with this
-    sweep's seeds. `set` has settings of the config for every run.
+    `include` names sweeps whose entries come before its own, with this sweep's config and seeds: the same comparisons
+    on another data set. `set` has settings of the config for every run.
     """
 
     name: str
     config: str
-    scale: str = "reduced"
+    scale: Scale = "reduced"
     seeds: tuple[int, ...] = (0,)
-    like: tuple[str, ...] = ()
-    set: dict[str, Any] = {}
+    include: tuple[str, ...] = ()
+    set: Settings = Field(default_factory=dict)
     run: tuple[RunSpec, ...] = ()
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run of the expanded list; `parents` are the runs it builds on, by their role, and `key` names all of it."""
+    """One run of the expanded list.
+
+    `parents` are the names of the runs that it builds on, by their role. `key` is the SHA-256 of everything that the
+    sweep says about it, its parents included.
+    """
 
     name: str
     spec: RunSpec
     seed: int
-    config: Config
+    config: RunConfig
     parents: dict[str, str]
     key: str
 
 
 def sweep_names() -> tuple[str, ...]:
-    """Names of the sweeps that come with the package."""
+    """Names of the sweeps in this package."""
     folder = resources.files("mpc_search") / "sweeps"
     return tuple(sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".toml")))
 
 
-def load_sweep(name: str | Path, overrides: dict[str, Any] | None = None) -> tuple[str, list[Run]]:
-    """Name and runs of a sweep, by its name or its file; `overrides` are laid over every run's config.
+def load_sweep(name: str | Path, overrides: Settings | None = None) -> tuple[str, list[Run]]:
+    """Name and runs of a sweep, by its name or its file; `overrides` are settings for the config of every run.
 
-    A run that two entries ask for is one. Raises SearchError where an entry is not what it should be, or builds on a
-    run that does not come before it.
+    Two entries that describe the same run give one run. Raises SearchError when an entry is wrong, or builds on a run
+    that does not come before it.
     """
     spec = _read(name)
     runs: dict[str, Run] = {}
     for entry in _entries(spec):
         for values in _combinations(entry.grid):
-            filled = _filled(entry, values)
+            filled = _with_values(entry, values)
             for seed in filled.seeds or spec.seeds:
                 run = _run(spec, filled, seed, runs, overrides or {})
                 if runs.setdefault(run.name, run).key != run.key:
-                    raise SearchError(f"Two runs of {spec.name} are called {run.name}. Fix: put {{field}} in the name.")
+                    raise SearchError(
+                        f"Two different runs of {spec.name} are called {run.name}.",
+                        "put {field} into the name for every field of the grid.",
+                    )
     return spec.name, list(runs.values())
 
 
 def with_parents(runs: list[Run], wanted: Callable[[Run], bool]) -> list[Run]:
-    """Those of `runs` that are wanted, and what they build on, in their order."""
+    """The `runs` that are `wanted` and those that they build on, in their order."""
     by_name = {run.name: run for run in runs}
     names: set[str] = set()
 
@@ -122,29 +131,33 @@ def with_parents(runs: list[Run], wanted: Callable[[Run], bool]) -> list[Run]:
 
 
 def _read(name: str | Path) -> SweepSpec:
-    known = str(name) in sweep_names()
-    path = resources.files("mpc_search") / "sweeps" / f"{name}.toml" if known else Path(name)
+    own = str(name) in sweep_names()
+    path = resources.files("mpc_search") / "sweeps" / f"{name}.toml" if own else Path(name)
     try:
         spec = SweepSpec.model_validate(tomllib.loads(path.read_text()))
     except (OSError, tomllib.TOMLDecodeError) as error:
-        raise SearchError(f"There is no sweep {name} ({error}). Fix: use {', '.join(sweep_names())}.") from error
+        known = ", ".join(sweep_names())
+        raise SearchError(
+            f"Cannot read the sweep {name} ({error}).", f"give a TOML file, or one of {known}."
+        ) from error
     except ValidationError as error:
-        raise SearchError(f"{name}: {_first(error)}. Fix: see mpc_search.sweep.") from error
+        raise SearchError(f"{name}: {first_problem(error)}.", "see the fields of mpc_search.sweep.") from error
     here = Path(str(path)).parent
     entries = (run if run.costs is None else run.model_copy(update={"costs": here / run.costs}) for run in spec.run)
     return spec.model_copy(update={"run": tuple(entries)})
 
 
 def _entries(spec: SweepSpec) -> list[RunSpec]:
-    others = [entry for name in spec.like for entry in _entries(_read(name))]
-    return [*(entry.model_copy(update={"seeds": None}) for entry in others), *spec.run]
+    included = [entry for name in spec.include for entry in _entries(_read(name))]
+    return [*(entry.model_copy(update={"seeds": None}) for entry in included), *spec.run]
 
 
-def _combinations(grid: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
+def _combinations(grid: dict[str, list[JsonValue]]) -> Iterator[Settings]:
     return (dict(zip(grid, values)) for values in itertools.product(*grid.values()))
 
 
-def _filled(entry: RunSpec, values: dict[str, Any]) -> RunSpec:
+def _with_values(entry: RunSpec, values: Settings) -> RunSpec:
+    """`entry` with the values of one combination of its grid."""
     fields = entry.model_dump(exclude={"grid"})
     for key, value in values.items():
         if "." in key:
@@ -155,26 +168,24 @@ def _filled(entry: RunSpec, values: dict[str, Any]) -> RunSpec:
     try:
         return RunSpec.model_validate(fields)
     except ValidationError as error:
-        raise SearchError(f"{entry.name}: {_first(error)}. Fix: see mpc_search.sweep.") from error
+        raise SearchError(f"{entry.name}: {first_problem(error)}.", "see the fields of mpc_search.sweep.") from error
 
 
-def _run(spec: SweepSpec, entry: RunSpec, seed: int, runs: dict[str, Run], overrides: dict[str, Any]) -> Run:
+def _run(spec: SweepSpec, entry: RunSpec, seed: int, runs: dict[str, Run], overrides: Settings) -> Run:
     roles = {"teacher": entry.teacher, "search": entry.search, "of": entry.of}
     parents = {role: f"{name}-s{seed}" for role, name in roles.items() if name is not None}
     for role, name in parents.items():
         if name not in runs:
-            raise SearchError(f"{entry.name}: there is no run {name} before it for its {role}. Fix: mend the order.")
+            raise SearchError(
+                f"{entry.name}: no run {name} comes before it, which is its {role}.", "change the order of the entries."
+            )
     stage = "retrain" if entry.stage == "evaluate" else entry.stage
-    config = load_config(spec.config, spec.scale, stage, {**spec.set, **entry.set, **overrides, "train.seed": seed})
-    content = {
+    settings: Settings = {**spec.set, **entry.set, **overrides, "train.seed": seed}
+    config = load_config(spec.config, spec.scale, stage, settings)
+    content: JsonValue = {
         "entry": entry.model_dump(mode="json", exclude={"name", "seeds", "grid", "set", "costs"}),
         "config": config.public().model_dump(mode="json"),
         "parents": {role: runs[name].key for role, name in parents.items()},
         "costs": None if entry.costs is None else CostTable.load(entry.costs).model_dump(mode="json"),
     }
     return Run(f"{entry.name}-s{seed}", entry, seed, config, parents, canonical_sha256(content))
-
-
-def _first(error: ValidationError) -> str:
-    first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"

@@ -1,7 +1,8 @@
 """Secure two-party inference on SecretFlow SPU, measured: parties, links, statistics, records.
 
-Public submodules, beside the names below: `record` (what a record holds), `provenance` (machine and code), `samples`,
-`watch`, `measurement_version`, `executors`.
+Public modules, beside the names below: `spu_bench.record` (what a record holds), `spu_bench.provenance` (machine and
+code), `spu_bench.measurement_version`, `spu_bench.samples`, `spu_bench.watch`, `spu_bench.options` (presets),
+`spu_bench.network`, `spu_bench.executors`, `spu_bench.cost`.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ def run(
 
     A run that is whole returns its record, with the status "ok", or "wrong" where its logits are wrong: check it before
     using the seconds. Raises RunFailed, with the record of the failure, where the run has no valid result;
-    SpuBenchError where what is asked for cannot be run at all.
+    SpuBenchError where the run cannot start at all.
     """
     asked = Network.load(network) if not isinstance(network, Network) else network
     options = options or Options()

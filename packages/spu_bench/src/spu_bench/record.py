@@ -35,7 +35,7 @@ from spu_bench.watch import MachineWatch, Remark
 
 
 class Request(Strict):
-    """What was asked for."""
+    """The requested run."""
 
     protocol: str
     network: Network

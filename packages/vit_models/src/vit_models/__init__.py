@@ -1,19 +1,27 @@
-"""MPC-friendly Vision Transformers in JAX: heterogeneous attention, plans, checkpoint import and export to MPC."""
+"""MPC-friendly Vision Transformers in JAX: heterogeneous attention, plans, checkpoint import and export to MPC.
+
+`Model` is a config with its attention, plan and activation; `init`, `apply`, `calibrate` and `export_program` are its
+methods as functions of a config. Public submodules: `kernels` (kernel sets), `kernels.tuned` (`PARTS`), `program`.
+"""
 
 __version__ = "0.1.0"
 
+from .calibration import Calibration, Range
+from .checkpoint_file import load_torch_state
+from .checkpoint_plan import infer_plan
 from .config import CONFIGS, ConvTokenizer, ViTConfig, get_config
 from .describe import Description, describe
-from .export import export_program
+from .errors import ModelError
+from .functional import apply, calibrate, export_program, init
 from .fusion import fuse_params
-from .kernels import KernelSet, get_kernels, kernel_names
-from .kernels.tuned import Calibration, calibrate
-from .model import Outputs, apply
-from .params import count_params, flatten, init, load_params, save_params, unflatten
+from .hlo import lower_to_hlo
+from .kernels import KernelSet, Tailored, get_kernels, kernel_names
+from .model import Model, Outputs
+from .params import count_params, flatten, load_params, save_params, unflatten
 from .plan import AttentionPlan, Choice, top_k
 from .program import Argument, Program
-from .torch_state import from_torch_state, infer_plan, load_torch_state, to_torch_state
-from .variants import VARIANTS
+from .torch_state import from_torch_state, to_torch_state
+from .variants import VARIANTS, Variant
 
 __all__ = [
     "CONFIGS",
@@ -25,8 +33,13 @@ __all__ = [
     "ConvTokenizer",
     "Description",
     "KernelSet",
+    "Model",
+    "ModelError",
     "Outputs",
     "Program",
+    "Range",
+    "Tailored",
+    "Variant",
     "ViTConfig",
     "apply",
     "calibrate",
@@ -43,6 +56,7 @@ __all__ = [
     "kernel_names",
     "load_params",
     "load_torch_state",
+    "lower_to_hlo",
     "save_params",
     "to_torch_state",
     "top_k",

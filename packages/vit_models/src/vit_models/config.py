@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
+
+from .errors import ModelError, unknown_name
+from .types import Pool
 
 
 @dataclass(frozen=True)
@@ -31,9 +35,9 @@ class ViTConfig:
 
     `image_size` and `patch` are in pixels, `dim` is the token width C, `mlp_ratio` the hidden width of the MLP
     over C. `head_dim` is C / heads unless given; giving it with fewer heads is the paper's "ReLU-Softmax with
-    fewer heads" baseline (the removed heads' slices of qkv and proj do not exist). With `conv` the patch embedding
-    is replaced by the CCT tokenizer, and `pool="sequence"` replaces the class token by attention pooling.
-    `attention_dropout`, `stochastic_depth` and `dropout` act only while training. Raises ValueError on shapes that
+    fewer heads" baseline (the removed heads' slices of qkv and proj do not exist). With `conv` the CCT tokenizer
+    replaces the patch embedding, and `pool="sequence"` replaces the class token by attention pooling.
+    `attention_dropout`, `stochastic_depth` and `dropout` act only while training. Raises ModelError on shapes that
     do not fit. Source: the original's src/vit.py and src/utils/transformers.py.
     """
 
@@ -48,7 +52,7 @@ class ViTConfig:
     num_classes: int = 10
     head_dim: int | None = None
     conv: ConvTokenizer | None = None
-    pool: str = "class"
+    pool: Pool = "class"
     dropout: float = 0.0
     attention_dropout: float = 0.1
     stochastic_depth: float = 0.1
@@ -56,19 +60,25 @@ class ViTConfig:
     def __post_init__(self) -> None:
         for field in ("image_size", "channels", "patch", "layers", "heads", "dim", "num_classes"):
             if getattr(self, field) < 1:
-                raise ValueError(f"{self.name}: {field} must be at least 1, got {getattr(self, field)}")
+                problem = f"{self.name}: {field} is {getattr(self, field)}."
+                raise ModelError(problem, f"give {field} a value of at least 1.")
         if self.head_dim is None and self.dim % self.heads:
-            raise ValueError(
-                f"{self.name}: dim {self.dim} is not divisible by {self.heads} heads; give head_dim or change one"
+            raise ModelError(
+                f"{self.name}: dim {self.dim} is not divisible by {self.heads} heads.",
+                "give head_dim, or change dim or heads.",
             )
         if self.conv is None and self.image_size % self.patch:
-            raise ValueError(
-                f"{self.name}: image_size {self.image_size} is not a multiple of patch {self.patch}; change one"
+            raise ModelError(
+                f"{self.name}: image_size {self.image_size} is not a multiple of patch {self.patch}.",
+                "change image_size or patch.",
             )
         if self.pool not in ("class", "sequence"):
-            raise ValueError(f"{self.name}: pool must be 'class' or 'sequence', got {self.pool!r}")
+            raise ModelError(f"{self.name}: pool is {self.pool!r}.", "use pool 'class' or 'sequence'.")
         if self.mlp_width < 1 or self.tokens < 1:
-            raise ValueError(f"{self.name}: mlp_ratio or image_size leaves nothing to compute on")
+            raise ModelError(
+                f"{self.name}: the MLP has {self.mlp_width} channels and there are {self.tokens} tokens.",
+                "raise mlp_ratio or image_size.",
+            )
 
     @property
     def width(self) -> int:
@@ -102,15 +112,17 @@ class ViTConfig:
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> ViTConfig:
-        """Inverse of `to_dict`. Raises ValueError on unknown fields."""
-        known = {f.name for f in dataclasses.fields(ViTConfig)}
-        if surplus := set(values) - known:
-            raise ValueError(f"unknown config fields {sorted(surplus)}; known are {sorted(known)}")
+        """Inverse of `to_dict`. Raises ModelError on unknown fields."""
+        _check_fields(values)
         conv = values.get("conv")
         return ViTConfig(**{**values, "conv": ConvTokenizer(**conv) if isinstance(conv, dict) else conv})
 
 
-_CCT = {"conv": ConvTokenizer(), "pool": "sequence"}
+def _check_fields(names: Iterable[str]) -> None:
+    known = {field.name for field in dataclasses.fields(ViTConfig)}
+    if surplus := sorted(set(names) - known):
+        raise unknown_name("config field", surplus[0], sorted(known))
+
 
 # The original's names. Their middle number is the patch size in some and the head count in others, so a name is
 # looked up and never parsed.
@@ -132,7 +144,7 @@ CONFIGS: dict[str, ViTConfig] = {
         ),
         ViTConfig("vit_2_4_32", layers=2, heads=2, dim=128, mlp_ratio=1.0),
         ViTConfig("vit_4_4_28", image_size=28, channels=1, layers=4, heads=4, dim=64),
-        ViTConfig("cct_7_3x1_32", **_CCT),  # type: ignore[arg-type]
+        ViTConfig("cct_7_3x1_32", conv=ConvTokenizer(), pool="sequence"),
         ViTConfig(
             "cct_9_3x1_64",
             image_size=64,
@@ -140,7 +152,8 @@ CONFIGS: dict[str, ViTConfig] = {
             heads=12,
             dim=192,
             num_classes=200,
-            **_CCT,  # type: ignore[arg-type]
+            conv=ConvTokenizer(),
+            pool="sequence",
         ),
     )
 }
@@ -150,15 +163,15 @@ def get_config(name: str, num_classes: int | None = None, **overrides: Any) -> V
     """A named architecture, with any field of `ViTConfig` replaced.
 
     Names: vit_7_4_32 (CIFAR), vit_7_4_32_wider, vit_9_12_64 (Tiny-ImageNet), vit_12_12_224 (ImageNet), vit_2_4_32,
-    vit_4_4_28 (28 x 28 grey), cct_7_3x1_32, cct_9_3x1_64. Raises ValueError on an unknown name or field.
+    vit_4_4_28 (28 x 28 grey), cct_7_3x1_32, cct_9_3x1_64. Raises ModelError on an unknown name or field.
     """
     if name not in CONFIGS:
-        raise ValueError(
-            f"unknown model {name!r}; known are {', '.join(CONFIGS)}; for others build a ViTConfig"
+        raise ModelError(
+            f"Unknown model {name!r}.",
+            f"use one of {', '.join(CONFIGS)}, or build a ViTConfig.",
+            "unknown_name",
         )
     if num_classes is not None:
         overrides["num_classes"] = num_classes
-    known = {f.name for f in dataclasses.fields(ViTConfig)}
-    if surplus := set(overrides) - known:
-        raise ValueError(f"unknown config fields {sorted(surplus)}; known are {sorted(known)}")
+    _check_fields(overrides)
     return dataclasses.replace(CONFIGS[name], **overrides)

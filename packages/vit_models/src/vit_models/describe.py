@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any, NamedTuple
 
@@ -10,13 +11,14 @@ import numpy as np
 
 from .config import ViTConfig
 from .fusion import fuse_params
-from .model import apply
-from .params import count_params, init
+from .model import Model
+from .params import count_params
 from .plan import AttentionPlan
+from .tracing import read_inputs
 
 
 class Description(NamedTuple):
-    """parameters: scalars the inference reads, alpha and beta not among them. macs: multiply-adds for one image."""
+    """parameters: scalars that the inference reads, without alpha and beta. macs: multiply-adds for one image."""
 
     name: str
     attention: str
@@ -32,27 +34,23 @@ def describe(
     gelu: str | None = None,
     fuse: bool | str = False,
 ) -> Description:
-    """Parameters and multiply-adds (of matrix products and convolutions, one image) of a model.
+    """Parameters and multiply-adds of `Model(cfg, attention, plan, gelu)` for one image.
 
-    Counted on the traced computation and hence right for every variant, plan and fusion. Elementwise work is not
-    counted. Without a plan a mix is described with every head on. Raises ValueError as `apply` does.
+    Counted on the traced computation and hence right for every variant, plan and fusion; elementwise work does not
+    count. A mix without a plan is described with every head on. `fuse` is as for `Model.export`. Raises ModelError as
+    `Model` does.
     """
-    name = attention or ("mix" if plan is not None and plan.attention is not None else "softmax")
-    if plan is None and (name in ("mix", "softmax_scale") or "+" in name):
-        plan = AttentionPlan.uniform(cfg, on=True)
-    params = init(cfg, 0, attention=name)
+    model = Model(cfg, attention, plan, gelu)
+    params = model.init(0)
+    if model.is_search_form:
+        model = dataclasses.replace(model, plan=AttentionPlan.uniform(cfg, on=True))
     if fuse:
-        params = fuse_params(cfg, params, plan, scope=fuse)
+        params = fuse_params(cfg, params, model.plan, scope=fuse)
     image = np.zeros((1, cfg.image_size, cfg.image_size, cfg.channels), np.float32)
-    closed = jax.make_jaxpr(lambda p, x: apply(cfg, p, x, plan=plan, attention=attention, gelu=gelu))(
-        params, image
-    )
-    read = {id(v) for eqn in closed.jaxpr.eqns for v in eqn.invars}
+    jaxpr = jax.make_jaxpr(model.apply)(params, image).jaxpr
     leaves = jax.tree_util.tree_leaves(params)
-    used = [leaf for leaf, v in zip(leaves, closed.jaxpr.invars) if id(v) in read]
-    return Description(
-        cfg.name, name, count_params({str(i): v for i, v in enumerate(used)}), _macs(closed.jaxpr)
-    )
+    used = {str(i): leaf for i, (leaf, read) in enumerate(zip(leaves, read_inputs(jaxpr))) if read}
+    return Description(cfg.name, model.attention, count_params(used), _macs(jaxpr))
 
 
 def _macs(jaxpr: Any) -> int:

@@ -2,39 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax.numpy as jnp
 
 from .config import ViTConfig
+from .errors import ModelError
 from .plan import AttentionPlan
-from .types import Params
+from .types import ParamDict, Params
 
 SCOPES = ("all", "layers")
 
 
-def fuse_params(
-    cfg: ViTConfig,
-    params: Params,
-    plan: AttentionPlan | None,
-    *,
-    gelu: str | None = None,
-    scope: bool | str = True,
-) -> dict[str, Any]:
+def fuse_params(cfg: ViTConfig, params: Params, plan: AttentionPlan | None, *, scope: bool | str = True) -> ParamDict:
     """`params` with `fused` in every block whose plan drops GeLU somewhere: kernel W1 W2 (C, C), bias b1 W2 + b2 (C,).
 
     Kernels are (in, out). `scope` "all" (or True) fuses every block with a token that has no GeLU, "layers" only
     blocks with no GeLU at all: with secret weights a block that keeps some tokens has to open W1 W2 beside W1 and W2,
-    which costs more bytes than it saves until about C / 2 tokens a batch are linear. `gelu="identity"` makes every
-    block linear; it then has to come with a plan that says so. Raises ValueError without a GeLU plan.
-    Source: MPCViT+, the original's `fuse_fc`.
+    which costs more bytes than it saves until about C / 2 tokens of a batch are linear. Raises ModelError on another
+    scope, and without a plan with a gelu part. Source: MPCViT+, the original's `fuse_fc`.
     """
     if scope is True:
         scope = "all"
     if scope not in SCOPES:
-        raise ValueError(f"fuse must be False, True, 'all' or 'layers', got {scope!r}")
+        raise ModelError(f"The scope of fusion is {scope!r}.", "use False, True, 'all' or 'layers'.")
     if plan is None or plan.gelu is None:
-        raise ValueError("fusion needs a plan with a gelu part; make one with plan.with_gelu(beta)")
+        raise ModelError("Fusion needs a plan with a gelu part.", "make one with plan.with_gelu(beta).")
     plan.check(cfg)
     blocks = dict(params["blocks"])
     for i, choice in enumerate(plan.gelu):

@@ -22,11 +22,11 @@ def mlp_layer(
 ) -> Float[Array, "b n c"]:
     """linear2(activation(linear1 x)) on the tokens that `choice` keeps, linear2(linear1 x) on the others.
 
-    With `post_relu` the others pass a ReLU after linear2. Without a choice, `beta` among the parameters means the
-    search form, h = beta act(h) + (1 - beta) h and, with the added ReLU that MPCViT+ trains,
-    y = beta y + (1 - beta) relu(y) (without that ReLU where `post_relu` is off). `params["fused"]`, where it is there, replaces both linears of the others.
-    Source: MPCViT+, the original's src/utils/transformers.py (`--linear-gelu`), where beta is one number a token,
-    shared over the hidden channels.
+    With `post_relu` the others pass a ReLU after linear2. `params["fused"]`, if present, replaces both their linears.
+    Without a choice, `beta` among the parameters means the search form, h = beta act(h) + (1 - beta) h and, with the
+    added ReLU that MPCViT+ trains, y = beta y + (1 - beta) relu(y).
+    Source: MPCViT+, the original's src/utils/transformers.py (`--linear-gelu`), where beta is one number for each
+    token, shared over the hidden channels.
     """
     if choice is None and "beta" in params:
         beta = params["beta"]
@@ -44,9 +44,7 @@ def mlp_layer(
     if "fused" in params:
         y_rest = linear(params["fused"], take(x, rest, 1))
         y_kept = (
-            linear(params["linear2"], drop(activation(linear(params["linear1"], take(x, kept, 1)))))
-            if kept
-            else None
+            linear(params["linear2"], drop(activation(linear(params["linear1"], take(x, kept, 1))))) if kept else None
         )
     else:
         # Both linears run once over all tokens; only the activation sees a part.

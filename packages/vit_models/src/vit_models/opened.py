@@ -1,4 +1,4 @@
-"""`opened_once`: mark an array whose masked opening the parties of an MPC runtime keep, instead of one for each product."""
+"""`opened_once`: mark an array that an MPC runtime opens, masked, once instead of for each product."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def opened_once(x: Array) -> Array:
 
 
 def _lowered(context: Any, x: Any) -> Any:
-    # `export.lower` lowers for this platform, on which nothing runs; everywhere else it is x itself.
+    # `lower_to_hlo` lowers for this platform, on which nothing runs; everywhere else it is x itself.
     if "interpreter" not in context.module_context.platforms:
         return [x]
     return _operation([x.type], [x], _CALL, has_side_effect=True).results

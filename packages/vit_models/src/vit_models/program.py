@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from .types import NpArray
+from .errors import ModelError
+from .types import Holder, NpArray
 
-HOLDERS = ("server", "client", "public")
+HOLDERS: tuple[Holder, ...] = ("server", "client", "public")
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +24,7 @@ class Argument:
     """One module parameter: dotted name, who holds it (server, client or public), and its value."""
 
     name: str
-    holder: str
+    holder: Holder
     value: NpArray
 
 
@@ -52,19 +53,19 @@ class Program:
 
     @property
     def fingerprint(self) -> str:
-        """Names the whole Program: module, arguments, outputs and provenance."""
+        """SHA-256 of the manifest: of module, arguments, outputs and what made them."""
         return str(self.manifest()["fingerprint"])
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the directory, whole or not at all; an existing Program there is replaced.
 
-        Raises ValueError where `path` exists and is no Program directory, so that nothing else is ever removed.
+        Raises ModelError where `path` exists and is not a Program directory: nothing else is ever removed.
         """
         target = Path(path)
         if target.exists() and not (
             target.is_dir() and ((target / "program.json").exists() or not any(target.iterdir()))
         ):
-            raise ValueError(f"{target} exists and is not a Program; give another path or remove it")
+            raise ModelError(f"{target} exists and is not a Program.", "give another path, or remove it.", "bad_file")
         target.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
         try:
@@ -77,7 +78,7 @@ class Program:
             _write_npz(work / "reference.npz", dict(self.outputs))
             (work / "program.json").write_text(json.dumps(self.manifest(), indent=1, sort_keys=True) + "\n")
             if target.exists():
-                # A directory cannot be renamed over a filled one: the old Program steps aside first.
+                # A directory cannot be renamed over one that is not empty: the old Program is moved away first.
                 old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
                 os.rename(target, old / "program")
                 os.rename(work, target)

@@ -19,8 +19,9 @@ from jax import lax
 from jaxtyping import Float
 
 from .config import ViTConfig
+from .errors import unknown_name
 from .kernels import KernelSet
-from .types import Array, NpArray
+from .types import Array, NpArray, Unary
 
 Init = Callable[[ViTConfig, np.random.Generator], dict[str, NpArray]]
 Scores = Float[Array, "b h r n"]
@@ -30,11 +31,11 @@ Keys = Float[Array, "b h n d"]
 
 @dataclass(frozen=True)
 class Env:
-    """What a variant sees beside its operands: its own parameters, the kernel set, dropout on weights, all-token count."""
+    """What a variant sees beside its operands: its own parameters, the kernel set, and dropout on weights."""
 
     extra: Mapping[str, Array]
     kernels: KernelSet
-    drop: Callable[[Array], Array] = lambda x: x
+    drop: Unary = lambda x: x
 
 
 WeightsFn = Callable[[Array, Env], Array]
@@ -45,7 +46,7 @@ ContextFn = Callable[[Array, Array, Array, Env], Array]
 class Variant:
     """A registered variant: exactly one of `weights` and `context`; `init` makes its parameters, if it has any.
 
-    `per_head` names the parameters whose first axis is the head, so that a group of heads takes its own.
+    `per_head` names the parameters whose first axis is the head: a group of heads takes its own slices of them.
     """
 
     name: str
@@ -56,21 +57,18 @@ class Variant:
 
 
 VARIANTS: dict[str, Variant] = {}
+"""Every registered variant by name."""
 
 
 def variant(name: str) -> Variant:
-    """The variant of that name. Raises ValueError on an unknown name."""
+    """The variant of that name. Raises ModelError on an unknown name."""
     if name not in VARIANTS:
-        raise ValueError(
-            f"unknown attention {name!r}; known are {', '.join(VARIANTS)}, mixes 'on+off' of two, and mix"
-        )
+        raise unknown_name("attention", name, (*VARIANTS, "mix", "softmax_scale", "'on+off' of two"))
     return VARIANTS[name]
 
 
 def attend(v: Variant, q: Array, k: Array, val: Array, env: Env) -> Array:
     """Context (B, H, R, d) of variant `v` for q (B, H, R, d), k and val (B, H, N, d)."""
-    if v.name in env.kernels.variants:
-        return env.kernels.variants[v.name](q, k, val, env)
     if v.weights is not None:
         return jnp.matmul(env.drop(v.weights(scores(q, k), env)), val)
     assert v.context is not None

@@ -21,7 +21,7 @@ import numpy as np
 from two_parties import run
 
 import vit_models as vm
-from vit_models.export import lower
+from vit_models import activations
 from vit_models.kernels import plain
 from vit_models.kernels.tuned import fits, functions
 
@@ -150,14 +150,12 @@ TRUTH = {
 GELUS, SOFTMAXES, RELUS, NORMS = TRUTH
 CANDIDATES = [
     Candidate(GELUS, "tuned: relu + quartic", functions.gelu, (GELU.slope * HIDDEN,), GELU.slope),
-    Candidate(GELUS, "plain: erfc", vm.activations.exact, (HIDDEN,)),
-    Candidate(GELUS, "SPU's erf", vm.activations.erf, (HIDDEN,)),
-    Candidate(GELUS, "SPU's tanh", vm.activations.tanh, (HIDDEN,)),
+    Candidate(GELUS, "plain: erfc", activations.exact, (HIDDEN,)),
+    Candidate(GELUS, "SPU's erf", activations.erf, (HIDDEN,)),
+    Candidate(GELUS, "SPU's tanh", activations.tanh, (HIDDEN,)),
     Candidate(GELUS, "PUMA: piecewise", puma_gelu, (HIDDEN,)),
     Candidate(GELUS, "SHAFT: sine series", shaft_gelu, (HIDDEN,)),
-    Candidate(
-        SOFTMAXES, "tuned: no maximum", softmax, (EXP.slope * (SCORES - SCORES.max()) / 16 - EXP.shift,)
-    ),
+    Candidate(SOFTMAXES, "tuned: no maximum", softmax, (EXP.slope * (SCORES - SCORES.max()) / 16 - EXP.shift,)),
     Candidate(SOFTMAXES, "plain", plain.softmax, (SCORES,)),
     Candidate(SOFTMAXES, "PUMA: clipped power", clipped_exponential_softmax(5, -14.0), (SCORES,)),
     Candidate(SOFTMAXES, "BumbleBee: clipped power", clipped_exponential_softmax(6, -13.0), (SCORES,)),
@@ -174,7 +172,7 @@ def measured(candidate, local):
     """(rounds, MB, largest error) of one run."""
     values = [np.asarray(v, dtype=np.float32) for v in candidate.inputs]
     arguments = tuple(vm.Argument(f"a{i}", "server", v) for i, v in enumerate(values))
-    made = vm.Program("kernel", lower(candidate.function, values), arguments, ())
+    made = vm.Program("kernel", vm.lower_to_hlo(candidate.function, values), arguments, ())
     with tempfile.TemporaryFile() as log:
         sys.stdout.flush()
         kept = [os.dup(i) for i in (1, 2)]

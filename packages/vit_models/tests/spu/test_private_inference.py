@@ -98,9 +98,7 @@ def test_scale_heads_bring_no_comparison(tiny, lively):
     kernels = replace(vm.get_kernels("plain"), layer_norm=norm)
     off, on, split = (
         operations(
-            vm.export_program(
-                tiny, params, plan=vm.AttentionPlan.from_heads(alpha), kernels=kernels, gelu="quad"
-            )
+            vm.export_program(tiny, params, plan=vm.AttentionPlan.from_heads(alpha), kernels=kernels, gelu="quad")
         )
         for alpha in (np.zeros((2, 2)), np.ones((2, 2)), [[0, 1], [0, 0]])
     )
@@ -132,9 +130,7 @@ def test_row_plan_costs_rows_not_lookups(tiny, lively, capfd):
     params = lively(vm.init(cfg))
 
     def cost(rows):
-        return traffic(
-            vm.export_program(cfg, params, plan=vm.AttentionPlan.from_rows([rows]), gelu="quad"), capfd
-        )
+        return traffic(vm.export_program(cfg, params, plan=vm.AttentionPlan.from_rows([rows]), gelu="quad"), capfd)
 
     block, scattered, all_on = cost([1, 1, 0, 0, 0]), cost([1, 0, 0, 1, 0]), cost([1, 1, 1, 1, 1])
     assert scattered == block
@@ -145,9 +141,7 @@ def test_fusion_sends_less(tiny, lively, capfd):
     cfg = replace(tiny, layers=1)
     params = lively(vm.init(cfg))
     plan = vm.AttentionPlan.from_heads([[0, 0]]).with_gelu([0])
-    plain, fused = (
-        vm.export_program(cfg, params, plan=plan, fuse=fuse, gelu="quad") for fuse in (False, True)
-    )
+    plain, fused = (vm.export_program(cfg, params, plan=plan, fuse=fuse, gelu="quad") for fuse in (False, True))
     assert len(fused.arguments) < len(plain.arguments)
     np.testing.assert_allclose(plain.outputs[0][1], fused.outputs[0][1], rtol=0, atol=1e-5)
     (plain_bytes, plain_messages), (fused_bytes, fused_messages) = (

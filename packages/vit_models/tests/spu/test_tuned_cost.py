@@ -1,4 +1,4 @@
-"""What the tuned kernels cost and how near they stay on SPU: rounds are exact numbers, and do not depend on the size."""
+"""Cost and error of the tuned kernels on SPU: rounds are exact numbers, and do not depend on the size."""
 
 import re
 from dataclasses import replace
@@ -9,7 +9,6 @@ import pytest
 from two_parties import Parties, run, traffic
 
 import vit_models as vm
-from vit_models.export import lower
 from vit_models.kernels.tuned import fits, functions
 
 GELU, _ = fits.gelu_gap("exact")
@@ -23,7 +22,7 @@ def program(function, *values):
     values = [np.asarray(v, dtype=np.float32) for v in values]
     arguments = tuple(vm.Argument(f"a{i}", "server", v) for i, v in enumerate(values))
     expected = np.asarray(function(*map(jnp.asarray, values)))
-    return vm.Program("kernel", lower(function, values), arguments, (("logits", expected),))
+    return vm.Program("kernel", vm.lower_to_hlo(function, values), arguments, (("logits", expected),))
 
 
 KERNELS = {

@@ -21,7 +21,7 @@ def compiled(program):
 
 
 class Parties:
-    """Two parties that keep shares of all arguments but the last, and compute the output for one value of that after another."""
+    """Two parties with shares of all arguments but the last: they compute outputs for one value of that after another."""
 
     def __init__(self, program, local_truncation=False, profile=False, cheetah=False):
         """Under SEMI2K from shares; with `cheetah` under CHEETAH, where all but the last stay with the first party."""
@@ -74,7 +74,7 @@ class Parties:
         def guarded(rank):
             try:
                 job(rank)
-            except BaseException as error:  # noqa: BLE001 - a thread's failure has to reach the caller
+            except BaseException as error:
                 errors.append(error)
 
         threads = [threading.Thread(target=guarded, args=(rank,), daemon=True) for rank in range(2)]

@@ -1,4 +1,4 @@
-"""Augmentation of training images as jit-able functions."""
+"""Augmentation of training images, as functions that JAX can compile."""
 
 from mpc_search.augment.pipeline import Augment, make_augment
 

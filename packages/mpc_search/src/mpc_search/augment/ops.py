@@ -1,7 +1,7 @@
-"""Image operations of RandAugment and AutoAugment: one image (height, width, channels) of values 0 to 255, jit-able.
+"""The image operations of RandAugment and AutoAugment, on one image (height, width, channels) of values 0 to 255.
 
-Each is Pillow's operation of that name, as timm and torchvision call them, on floats that are rounded to whole values
-afterwards. Warps are bilinear (timm draws bilinear or bicubic), and take the fill value outside of the image.
+Each is Pillow's operation of that name, as timm and torchvision call it, on floats that are rounded afterwards. Warps
+are bilinear (timm uses bilinear or bicubic at random) and use the fill value outside the image.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ Op = Callable[[Image, jax.Array], Image]
 
 
 def apply_op(image: Image, op: jax.Array, value: jax.Array, fill: jax.Array) -> Image:
-    """Operation number `op` (a place in NAMES) with its argument `value`; `fill` (channels,) is for warps."""
+    """Apply operation number `op` (its index in NAMES) with the argument `value`. `fill` (channels,) is for warps."""
     matrix, offset = _warps(op, value, image.shape[0], image.shape[1])
 
     def warp(image: Image, value: jax.Array) -> Image:
         grid = jnp.stack(jnp.meshgrid(jnp.arange(image.shape[0]), jnp.arange(image.shape[1]), indexing="ij"))
         places = jnp.tensordot(matrix, grid, 1) + offset[:, None, None]
-        return jax.vmap(dm_pix.flat_nd_linear_interpolate_constant, (2, None), 2)(image - fill, places) + fill
+        warped: Image = jax.vmap(dm_pix.flat_nd_linear_interpolate_constant, (2, None), 2)(image - fill, places) + fill
+        return warped
 
     branches: list[Op] = [*_POINTWISE.values(), warp]
     result = jax.lax.switch(jnp.minimum(op, len(_POINTWISE)), branches, image, value)
@@ -40,7 +41,7 @@ def _auto_contrast(image: Image, value: jax.Array) -> Image:
 
 
 def _equalize(image: Image, value: jax.Array) -> Image:
-    """Each value becomes the number of smaller pixels in steps of (all but the largest value's pixels) / 255."""
+    """Each value becomes the number of smaller pixels, in steps of (pixels below the largest value) / 255."""
 
     def channel(flat: jax.Array) -> jax.Array:
         ordered = jnp.sort(flat)
@@ -93,7 +94,7 @@ def _brightness(image: Image, value: jax.Array) -> Image:
 
 
 def _sharpness(image: Image, value: jax.Array) -> Image:
-    """Away from, or towards, the image smoothed by the 3 x 3 kernel of ones with 5 in the middle; the rim stays."""
+    """Blend with the image smoothed by a 3 x 3 kernel of ones with 5 in the middle. The border does not change."""
     inner = sum(image[i : image.shape[0] - 2 + i, j : image.shape[1] - 2 + j] for i in range(3) for j in range(3))
     inner = jnp.round((inner + 4.0 * image[1:-1, 1:-1]) / 13.0)
     return _blend(image.at[1:-1, 1:-1].set(inner), image, value)
@@ -114,12 +115,12 @@ _POINTWISE: dict[str, Op] = {
 }
 _WARPS = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
 NAMES: tuple[str, ...] = (*_POINTWISE, *_WARPS)
-"""Operations by number. `value` is degrees (rotate), a slope (shear), a share of the side (translate), a threshold
-(solarize), a number of bits (posterize), an amount (solarize_add), a factor where 1 changes nothing (the others)."""
+"""The operations by number. `value` is in degrees (rotate), a slope (shear), a share of the side (translate), a
+threshold (solarize), a number of bits (posterize), an amount (solarize_add), and else a factor: 1 changes nothing."""
 
 
 def _warps(op: jax.Array, value: jax.Array, height: int, width: int) -> tuple[jax.Array, jax.Array]:
-    """Matrix and offset that take a place (y, x) of the result to the place in the image."""
+    """Matrix and offset that map a position (y, x) of the result to its position in the image."""
     kind = op - len(_POINTWISE)
     angle = jnp.deg2rad(jnp.where(kind == 0, value, 0.0))
     slope_x, slope_y = (jnp.where(kind == k, value, 0.0) for k in (1, 2))

@@ -1,4 +1,4 @@
-"""From a batch of bytes and labels to what a training step takes: augmented images and soft targets, jit-able."""
+"""From a batch of bytes and labels to augmented images and soft targets, as one function that JAX can compile."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from mpc_search.augment.policies import auto_augment, rand_augment
-from mpc_search.config import AugmentConfig
+from mpc_search.run_config import AugmentConfig
 
 Augment = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 
@@ -16,8 +16,8 @@ Augment = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], tuple[jax.Array
 def make_augment(config: AugmentConfig, mean: tuple[float, ...], std: tuple[float, ...], classes: int) -> Augment:
     """A function (key, bytes (B, H, W, C), labels (B,), epoch) -> (images float32, targets (B, classes)).
 
-    In the order of the original's timm pipeline: random resized crop, flip, RandAugment or AutoAugment, normalisation,
-    random erasing; then mixup or cutmix over the batch, and label smoothing.
+    The order is that of the original's timm pipeline: random resized crop, flip, RandAugment or AutoAugment,
+    normalisation, random erasing; then label smoothing, and mixup or cutmix over the batch.
     """
     fill = jnp.round(jnp.asarray(mean) * 255.0)
 
@@ -51,10 +51,10 @@ def make_augment(config: AugmentConfig, mean: tuple[float, ...], std: tuple[floa
 def _resized_crop(
     key: jax.Array, image: jax.Array, scale: tuple[float, float], ratio: tuple[float, float]
 ) -> jax.Array:
-    """A part of the image with a share of its area in `scale` and a shape in `ratio`, resized to the whole.
+    """A random part of the image, resized to the whole: a share of the area in `scale`, an aspect ratio in `ratio`.
 
-    The first of ten drawn parts that fits is taken, and the whole image where none does; bilinear or bicubic by a
-    coin. Source: torchvision's RandomResizedCrop with timm's "random" interpolation.
+    Ten parts are drawn and the first that fits is used, or the whole image if none fits. The interpolation is bilinear
+    or bicubic at random. Source: torchvision's RandomResizedCrop with timm's "random" interpolation.
     """
     height, width, channels = image.shape
     area_key, shape_key, place_key, method_key = jax.random.split(key, 4)
@@ -69,16 +69,17 @@ def _resized_crop(
     zoom = jnp.asarray([height, width], jnp.float32) / size
 
     def resized(method: str) -> jax.Array:
-        return jax.image.scale_and_translate(
+        part: jax.Array = jax.image.scale_and_translate(
             image, (height, width, channels), (0, 1), zoom, -corner * zoom, method, antialias=False
         )
+        return part
 
     drawn = jnp.where(jax.random.bernoulli(method_key), resized("linear"), resized("cubic"))
     return jnp.clip(jnp.round(drawn), 0.0, 255.0)
 
 
 def _erase(key: jax.Array, image: jax.Array, probability: float, noise: bool) -> jax.Array:
-    """With `probability`, a rectangle of 2 % to 1/3 of the area, of shape 0.3 to 3.3, becomes noise or zero.
+    """With `probability`, set a rectangle to noise or zero: 2 % to 1/3 of the area, aspect ratio 0.3 to 3.3.
 
     Source: timm's RandomErasing (mode "pixel", noise of the normalised values) and torchvision's (zero).
     """
@@ -104,9 +105,9 @@ def _rectangle(height: int, width: int, low: jax.Array, high: jax.Array) -> jax.
 def _mix(
     key: jax.Array, images: jax.Array, targets: jax.Array, config: AugmentConfig, active: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Mixup or cutmix of the batch with its own reverse, one ratio a batch, targets in the same ratio.
+    """Mixup or cutmix of the batch with its reverse, with one ratio for the batch, and targets in the same ratio.
 
-    Source: timm's Mixup in its "batch" mode; cutmix corrects the ratio for the part of the box outside of the image.
+    Source: timm's Mixup in its "batch" mode. Cutmix corrects the ratio when its box reaches out of the image.
     """
     use, which, mixup_key, cutmix_key, place = jax.random.split(key, 5)
     height, width = images.shape[1:3]

@@ -1,4 +1,4 @@
-"""Which operations an image gets: RandAugment as timm has it, AutoAugment as torchvision has it."""
+"""The policies that choose operations for an image: timm's RandAugment and torchvision's AutoAugment."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _ENHANCE = ("color", "contrast", "brightness", "sharpness")
 def rand_augment(
     key: jax.Array, image: Image, fill: jax.Array, magnitude: float, deviation: float, layers: int = 2
 ) -> Image:
-    """`layers` operations drawn with replacement, each applied with probability 1/2.
+    """Apply `layers` operations, drawn with replacement, each with probability 1/2.
 
-    The magnitude, of 10, is drawn anew for each from a normal distribution and cut to [0, 10].
-    Source: timm's "rand-m9-mstd0.5-inc1", whose operations all grow stronger with the magnitude.
+    The magnitude of each is drawn from a normal distribution and cut to [0, 10].
+    Source: timm's "rand-m9-mstd0.5-inc1", in which every operation grows stronger with the magnitude.
     """
     numbers = jnp.asarray([NAMES.index(name) for name in _RAND_OPS])
 
@@ -73,9 +73,9 @@ _AUTO_TABLE = np.asarray([[(NAMES.index(op), p, m) for op, p, m in policy] for p
 
 
 def auto_augment(key: jax.Array, image: Image, fill: jax.Array) -> Image:
-    """One of 25 sub-policies: two operations, each with its own probability and magnitude (of 9).
+    """Apply one of 25 sub-policies: two operations, each with its own probability and magnitude (of 9).
 
-    Source: torchvision's AutoAugment() with its defaults, which is what the original trains Tiny-ImageNet with.
+    Source: torchvision's AutoAugment() with its defaults, which the original uses for Tiny-ImageNet.
     """
     pick, layers = jax.random.split(key)
     policy = jnp.asarray(_AUTO_TABLE)[jax.random.randint(pick, (), 0, len(_AUTO))]
@@ -98,6 +98,6 @@ def auto_augment(key: jax.Array, image: Image, fill: jax.Array) -> Image:
 
 
 def _apply(image: Image, op: jax.Array, use: jax.Array, values: dict[str, jax.Array], fill: jax.Array) -> Image:
-    """Operation `op` with its argument among `values` (0 where it takes none), or nothing unless `use`."""
+    """Apply operation `op` with its argument from `values` (0 if it has none); without `use`, change nothing."""
     value = jnp.stack([jnp.asarray(values.get(name, 0.0), jnp.float32) for name in NAMES])[op]
     return apply_op(image, jnp.where(use, op, NAMES.index("identity")), value, fill)

@@ -1,8 +1,8 @@
-"""Image sets, and training batches of them in an order that a seed fixes."""
+"""Data sets, and training batches of them in an order that a seed fixes."""
 
 from mpc_search.data.batches import Batch, Batches
 from mpc_search.data.images import ImageSet, normalise
-from mpc_search.data.registry import FASHION_MNIST, SOURCES, fashion_mnist, get, load
+from mpc_search.data.registry import FASHION_MNIST, SOURCES, fashion_mnist, install, load
 
 __all__ = [
     "FASHION_MNIST",
@@ -11,7 +11,7 @@ __all__ = [
     "Batches",
     "ImageSet",
     "fashion_mnist",
-    "get",
+    "install",
     "load",
     "normalise",
 ]

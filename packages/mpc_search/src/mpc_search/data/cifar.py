@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100, python and binary form, from the published archive or from its unpacked folder."""
+"""CIFAR-10 and CIFAR-100 in their python and binary forms, from the published archive or its unpacked folder."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ _SIDE, _BYTES = 32, 3 * 32 * 32
 
 @dataclass(frozen=True)
 class Form:
-    """One published form: the archive and its MD5, the folder in it, the files of each split, where the labels are.
+    """One published form: the archive and its MD5, the folder in it, the files of each split, and the labels.
 
-    `label` is the key in a python batch; in a binary record it is byte `label_at` of the `label_bytes` in front.
+    `label` is the key of the labels in a python batch. A binary record begins with `label_bytes` bytes, and byte
+    `label_at` of them is the label.
     """
 
     archive: str
@@ -86,33 +87,33 @@ FORMS: dict[str, tuple[Form, Form]] = {
     ),
 }
 
-# Mean and deviation as in the original's configs (FACTS, section 3).
+# Mean and standard deviation as in the original's configs (docs/paper-facts.md, section 3).
 STATISTICS = {
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
     "cifar100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
 }
 
 
-def load(name: str, split: str, folder: Path, how_to_get: str) -> ImageSet:
-    """The split "train" or "test" of cifar10 or cifar100, of whichever form is in `folder`.
+def load(name: str, split: str, folder: Path, fix: str) -> ImageSet:
+    """The split "train" or "test" of cifar10 or cifar100, in the form that `folder` has.
 
-    An unpacked folder is taken as it is; an archive has to have the checksum that its page publishes. Raises
-    SearchError where there is neither, or where a file is truncated or not what it should be.
+    An unpacked folder is read as it is; an archive must have the checksum that its page publishes. Raises SearchError,
+    with `fix`, when there is neither, or when a file is truncated or damaged.
     """
     for form in FORMS[name]:
         unpacked = folder if (folder / form.test[0]).exists() else folder / form.folder
         if unpacked.is_dir():
-            return _load(name, split, form, functools.partial(_read, unpacked, how_to_get), None, how_to_get)
+            return _load(name, split, form, functools.partial(_read, unpacked, fix), None, fix)
     for form in FORMS[name]:
         if (folder / form.archive).exists():
-            members = _members(folder / form.archive, form, how_to_get)
-            return _load(name, split, form, members.__getitem__, True, how_to_get)
+            members = _members(folder / form.archive, form, fix)
+            return _load(name, split, form, members.__getitem__, True, fix)
     wanted = " or ".join(f"{form.folder}/ or {form.archive}" for form in FORMS[name])
-    raise SearchError(f"There is no {wanted} in {folder}. Fix: {how_to_get}")
+    raise SearchError(f"There is no {wanted} in {folder}.", fix, "data")
 
 
 def _load(
-    name: str, split: str, form: Form, read: Callable[[str], bytes], published: bool | None, how_to_get: str
+    name: str, split: str, form: Form, read: Callable[[str], bytes], published: bool | None, fix: str
 ) -> ImageSet:
     files = form.train if split == "train" else form.test
     contents = {file: read(file) for file in files}
@@ -123,9 +124,9 @@ def _load(
         classes = _names(form, names)
         images, labels = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
         if len(images) != len(labels) or labels.max(initial=0) >= len(classes):
-            raise ValueError("images, labels and names do not belong together")
+            raise ValueError("images, labels and names do not fit together")
     except (ValueError, KeyError, TypeError, AttributeError, EOFError, IndexError, pickle.UnpicklingError) as error:
-        raise SearchError(f"{form.folder} of {name} cannot be read ({error}). Fix: {how_to_get}") from error
+        raise SearchError(f"{form.folder} of {name} cannot be read ({error}).", fix, "data") from error
     planes = images.reshape(-1, 3, _SIDE, _SIDE)
     mean, std = STATISTICS[name]
     return ImageSet(
@@ -136,14 +137,14 @@ def _load(
         mean,
         std,
         files={file: sha256(data) for file, data in contents.items()},
-        published=published,
+        published_checksum=published,
     )
 
 
 def _binary(form: Form, data: bytes) -> tuple[Bytes, Bytes]:
     record = form.label_bytes + _BYTES
     if not data or len(data) % record:
-        raise ValueError(f"{len(data)} bytes are no whole number of {record}-byte records")
+        raise ValueError(f"{len(data)} bytes are not a multiple of {record}, the size of a record")
     table = np.frombuffer(data, np.uint8).reshape(-1, record)
     return table[:, form.label_bytes :], table[:, form.label_at]
 
@@ -152,7 +153,7 @@ def _python(form: Form, data: bytes) -> tuple[Bytes, Any]:
     batch = _Batch(io.BytesIO(data), encoding="bytes").load()
     images = batch[b"data"]
     if images.dtype != np.uint8 or images.ndim != 2 or images.shape[1] != _BYTES:
-        raise ValueError(f"data is {images.dtype} {images.shape}, not bytes (n, {_BYTES})")
+        raise ValueError(f"data is {images.dtype} {images.shape} instead of bytes (n, {_BYTES})")
     return images, np.asarray(batch[form.label.encode()])
 
 
@@ -164,33 +165,33 @@ def _names(form: Form, data: bytes) -> tuple[str, ...]:
 
 
 class _Batch(pickle.Unpickler):
-    """Reads the arrays of a batch and nothing else: a pickle could otherwise run any code."""
+    """Reads only the arrays of a batch. An ordinary unpickler would run any code that the file names."""
 
     def find_class(self, module: str, name: str) -> Any:
         if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
             return np.zeros(0).__reduce__()[0]
         if module == "numpy" and name in ("ndarray", "dtype"):
             return getattr(np, name)
-        if (module, name) == ("_codecs", "encode"):  # how Python 3 writes an array's bytes at protocol 2
+        if (module, name) == ("_codecs", "encode"):  # Python 3 writes an array's bytes at protocol 2 with it
             return lambda text, encoding: text.encode(encoding)
-        raise pickle.UnpicklingError(f"a batch has no business with {module}.{name}")
+        raise pickle.UnpicklingError(f"a batch must not use {module}.{name}")
 
 
-def _read(folder: Path, how_to_get: str, file: str) -> bytes:
+def _read(folder: Path, fix: str, file: str) -> bytes:
     try:
         return (folder / file).read_bytes()
     except OSError as error:
-        raise SearchError(f"{folder / file} cannot be read ({error.strerror}). Fix: {how_to_get}") from error
+        raise SearchError(f"{folder / file} cannot be read ({error.strerror}).", fix, "data") from error
 
 
-def _members(archive: Path, form: Form, how_to_get: str) -> dict[str, bytes]:
-    data = _read(archive.parent, how_to_get, archive.name)
+def _members(archive: Path, form: Form, fix: str) -> dict[str, bytes]:
+    data = _read(archive.parent, fix, archive.name)
     if (found := hashlib.md5(data).hexdigest()) != form.md5:
-        raise SearchError(f"{archive} has the MD5 {found}, its page publishes {form.md5}. Fix: {how_to_get}")
+        raise SearchError(f"{archive} has the MD5 {found}, but its page publishes {form.md5}.", fix, "data")
     with tarfile.open(fileobj=io.BytesIO(data)) as opened:
         content: dict[str, bytes] = {}
         for file in (*form.train, *form.test, form.names):
             member = opened.extractfile(f"{form.folder}/{file}")
-            assert member is not None  # the checksum says what is in it
+            assert member is not None  # the checksum has shown that the file is there
             content[file] = member.read()
         return content

@@ -1,4 +1,4 @@
-"""Folders of image files: a folder of class folders, and Tiny-ImageNet's own layout."""
+"""Data sets of image files: a folder for each class, and Tiny-ImageNet's own layout."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mpc_search.data.images import Files, ImageSet, sha256
+from mpc_search.data.images import ImageFiles, ImageSet, sha256
 from mpc_search.errors import SearchError
 
 _SUFFIXES = {".jpeg", ".jpg", ".png", ".bmp", ".webp", ".ppm", ".pgm"}
@@ -20,12 +20,12 @@ def class_folders(
     size: int,
     statistics: tuple[tuple[float, ...], tuple[float, ...]],
     memory_bytes: int,
-    how_to_get: str,
+    fix: str,
 ) -> ImageSet:
-    """Images in `folder`/CLASS/ (at any depth), classes in the order of their names, as `size` x `size` pixels.
+    """Images below `folder`/CLASS/, resized to `size` x `size` pixels; classes are sorted by name.
 
-    They are decoded at once where they fit into `memory_bytes`, else whenever they are asked for. Raises SearchError
-    where there are none or one of them cannot be decoded.
+    They are decoded at once if they fit into `memory_bytes`, or else each time they are needed. Raises SearchError,
+    with `fix`, when there are none, or when one of them cannot be decoded.
     """
     classes = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
     labelled = [
@@ -35,32 +35,30 @@ def class_folders(
         if path.suffix.lower() in _SUFFIXES
     ]
     if not labelled:
-        raise SearchError(f"There are no folders with images in {folder}. Fix: {how_to_get}")
+        raise SearchError(f"There are no folders with images in {folder}.", fix, "data")
     return _images(name, labelled, tuple(classes), size, statistics, memory_bytes)
 
 
-def tiny_imagenet(split: str, folder: Path, memory_bytes: int, how_to_get: str) -> ImageSet:
-    """Tiny-ImageNet's split "train", or "test" (its validation images: its test labels were never published).
+def tiny_imagenet(split: str, folder: Path, memory_bytes: int, fix: str) -> ImageSet:
+    """Tiny-ImageNet's split "train", or "test": its validation images, as its test labels were never published.
 
-    `folder` is the unpacked archive, or the folder that has it; validation images may have been sorted into class
-    folders, as many scripts do. Raises SearchError where files are missing.
+    `folder` is the unpacked archive, or the folder above it. The validation images may be sorted into class folders, as
+    many scripts do. Raises SearchError, with `fix`, when files are missing.
     """
     root = folder / "tiny-imagenet-200" if (folder / "tiny-imagenet-200").is_dir() else folder
     part = root / ("train" if split == "train" else "val")
     notes = part / "val_annotations.txt"
     if split == "train" or not notes.exists():
-        return class_folders("tiny_imagenet", part, 64, TINY_STATISTICS, memory_bytes, how_to_get)
+        return class_folders("tiny_imagenet", part, 64, TINY_STATISTICS, memory_bytes, fix)
     try:
         classes = tuple(sorted((root / "wnids.txt").read_text().split()))
         rows = [line.split("\t") for line in notes.read_text().splitlines() if line]
         labelled = [(part / "images" / row[0], classes.index(row[1])) for row in rows]
     except (OSError, ValueError, IndexError) as error:
-        raise SearchError(f"{notes} or wnids.txt beside it cannot be read ({error}). Fix: {how_to_get}") from error
+        raise SearchError(f"{notes} or wnids.txt cannot be read ({error}).", fix, "data") from error
     absent = [path for path, _ in labelled if not path.exists()]
     if absent or not labelled:
-        raise SearchError(
-            f"{len(absent)} of {len(labelled)} validation images are not in {part}/images. Fix: {how_to_get}"
-        )
+        raise SearchError(f"{len(absent)} of {len(labelled)} validation images are not in {part}/images.", fix, "data")
     return _images("tiny_imagenet", labelled, classes, 64, TINY_STATISTICS, memory_bytes)
 
 
@@ -73,10 +71,10 @@ def _images(
     memory_bytes: int,
 ) -> ImageSet:
     if importlib.util.find_spec("PIL") is None:
-        raise SearchError("Image files need Pillow. Fix: pip install 'mpc_search[folders]'.")
-    files = Files([path for path, _ in labelled], size)
+        raise SearchError("Image files need Pillow.", "run `pip install 'mpc_search[folders]'`.", "environment")
+    files = ImageFiles([path for path, _ in labelled], size)
     fits = int(np.prod(files.shape)) <= memory_bytes
-    # Names and sizes, not contents: hashing 100,000 files at every start would cost more than it tells.
+    # names and sizes only: hashing the contents of 100,000 files at every start takes too long
     listing = "\n".join(f"{path.parent.name}/{path.name} {path.stat().st_size} {label}" for path, label in labelled)
     return ImageSet(
         name,

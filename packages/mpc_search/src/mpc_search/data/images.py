@@ -1,4 +1,4 @@
-"""A set of labelled images: bytes in memory, or files that are decoded when they are asked for."""
+"""A set of labelled images: bytes in memory, or files that are decoded when they are needed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from mpc_search.errors import SearchError
 
 Bytes = npt.NDArray[np.uint8]
 Rows = npt.NDArray[np.int64]
@@ -27,11 +29,11 @@ class Pixels(Protocol):
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images (n, height, width, channels) as bytes, labels (n,) int32, the classes' names.
+    """Images (n, height, width, channels) as bytes, labels (n,) int32, and the names of the classes.
 
-    `mean` and `std` (one a channel, of values in [0, 1]) are what a model's input is normalised with. `files` has the
-    SHA-256 of every file that was read, and `published` is True where the source's own checksum was met, None where
-    it publishes none for this form.
+    `mean` and `std` (one for each channel, of values in [0, 1]) normalise a model's input. `files` has the SHA-256 of
+    every file that was read. `published_checksum` says if the files have the checksum that their source publishes, and
+    is None if it publishes none.
     """
 
     name: str
@@ -41,24 +43,24 @@ class ImageSet:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     files: Mapping[str, str] = field(default_factory=dict)
-    published: bool | None = None
+    published_checksum: bool | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @property
     def streamed(self) -> bool:
-        """True where a row is decoded from its file whenever it is asked for."""
+        """True if images are decoded from their files each time they are needed."""
         return not isinstance(self.pixels, np.ndarray)
 
     @property
     def images(self) -> npt.NDArray[np.float32]:
-        """Every image, float32, normalised: what a model takes."""
+        """All images, float32, normalised: the input of a model."""
         return normalise(self.pixels[np.arange(len(self))], self.mean, self.std)
 
     def take(self, rows: Rows) -> ImageSet:
-        """The images of these rows, in that order."""
-        pixels = self.pixels.take(rows) if isinstance(self.pixels, Files) else self.pixels[rows]
+        """The images of these rows, in this order."""
+        pixels = self.pixels.take(rows) if isinstance(self.pixels, ImageFiles) else self.pixels[rows]
         return replace(self, pixels=pixels, labels=self.labels[rows])
 
 
@@ -69,8 +71,8 @@ def normalise(pixels: Bytes, mean: tuple[float, ...], std: tuple[float, ...]) ->
     return result
 
 
-class Files:
-    """Image files as `Pixels`: decoded by Pillow, resized so that the short side is `size`, and cut in the middle."""
+class ImageFiles:
+    """Image files as `Pixels`: decoded by Pillow, resized to a short side of `size`, and cropped in the middle."""
 
     def __init__(self, paths: list[Path], size: int) -> None:
         self._paths = paths
@@ -82,21 +84,19 @@ class Files:
             out[place] = self._decode(self._paths[row])
         return out
 
-    def take(self, rows: Rows) -> Files:
+    def take(self, rows: Rows) -> ImageFiles:
         """The files of these rows."""
-        return Files([self._paths[row] for row in rows], self.shape[1])
+        return ImageFiles([self._paths[row] for row in rows], self.shape[1])
 
     def _decode(self, path: Path) -> Bytes:
         from PIL import Image, ImageOps, UnidentifiedImageError
-
-        from mpc_search.errors import SearchError
 
         try:
             with Image.open(path) as opened:
                 return np.asarray(ImageOps.fit(opened.convert("RGB"), self.shape[1:3], Image.Resampling.BICUBIC))
         except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
             raise SearchError(
-                f"{path} is not a whole image ({error}). Fix: unpack the data set again, or take the file out."
+                f"{path} is not a complete image ({error}).", "unpack the data set again, or delete the file.", "data"
             ) from error
 
 

@@ -8,10 +8,43 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
-from ..types import Array, Unary
+from ..activations import ACTIVATIONS
+from ..calibration import Calibration
+from ..errors import unknown_name
+from ..types import Array, NpArray, Params, Unary
+
+if TYPE_CHECKING:
+    # A model is above its kernels: it is only named here.
+    from ..model import Model
+
+
+class Tailored(NamedTuple):
+    """Weights by dotted name, and the function of (weights, images (B, height, width, C)) that gives the logits."""
+
+    weights: Mapping[str, NpArray]
+    forward: Callable[[Mapping[str, Any], Array], Array]
+
+
+@runtime_checkable
+class Tailor(Protocol):
+    """Makes weights and a forward pass of its own from a model, its parameters and its calibration.
+
+    `secret_weights` says whether the weights will be secret; `without` names a part of the kernel set to leave out.
+    Raises ModelError without a calibration, with one of another model, and on a model that the set does not compute.
+    """
+
+    def __call__(
+        self,
+        model: Model,
+        params: Params,
+        calibration: Calibration | None,
+        *,
+        secret_weights: bool,
+        without: str | None,
+    ) -> Tailored: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,9 +53,8 @@ class KernelSet:
 
     softmax: scores (..., N) -> weights (..., N). normalise: (x (..., N), eps) -> x / (sum over N + eps).
     layer_norm: (x (..., C), scale (C,), bias (C,), eps) -> (..., C). relu: elementwise. gelu: name of the default
-    activation. batched_heads: evaluate all heads of one kind in one call. activations and variants override the
-    ordinary functions by name. tailor: makes weights and forward pass of its own from a model and its calibration,
-    for a set that is more than functions; parts: what it can leave out then.
+    activation. batched_heads: evaluate all heads of one variant in one call. tailor: for a set that is more than
+    functions, and then needs a calibration; parts: what such a set can leave out.
     """
 
     name: str
@@ -32,23 +64,28 @@ class KernelSet:
     relu: Unary
     gelu: str
     batched_heads: bool
-    activations: Mapping[str, Unary] = field(default_factory=dict)
-    variants: Mapping[str, Callable[..., Array]] = field(default_factory=dict)
-    tailor: Callable[..., Any] | None = None
+    tailor: Tailor | None = None
     parts: tuple[str, ...] = ()
+
+    def activation(self, gelu: str | None) -> Unary:
+        """The activation of that name, or with None the set's own. Raises ModelError on an unknown name."""
+        name = self.gelu if gelu is None else gelu
+        if name not in ACTIVATIONS:
+            raise unknown_name("gelu", name, ACTIVATIONS)
+        return ACTIVATIONS[name]
 
 
 def kernel_names() -> tuple[str, ...]:
     """Names of all kernel sets."""
-    return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__)))
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
 
 
 def get_kernels(kernels: str | KernelSet) -> KernelSet:
-    """The kernel set of that name (a set passes through). Raises ValueError on an unknown name."""
+    """The kernel set of that name (a set passes through). Raises ModelError on an unknown name."""
     if isinstance(kernels, KernelSet):
         return kernels
     if kernels not in kernel_names():
-        raise ValueError(f"unknown kernels {kernels!r}; known are {', '.join(kernel_names())}")
+        raise unknown_name("kernels", kernels, kernel_names())
     module: Any = importlib.import_module(f"{__name__}.{kernels}")
     found = module.KERNELS
     assert isinstance(found, KernelSet)

@@ -3,67 +3,81 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from ...calibration import Calibration
 from ...config import ViTConfig
-from ...plan import AttentionPlan
-from ...types import AnyArray, Array, NpArray, Params
-from .. import KernelSet
+from ...errors import ModelError
+from ...model import Model
+from ...types import Array, NpArray, Params
+from .. import KernelSet, Tailored
 from .ablation import PASSES
-from .calibration import GELUS, Calibration, calibrate, head_kinds
+from .folded_pass import FoldedPass
 from .folding import fold
-from .forward import Pass
+from .observe import calibrate, model_fingerprint
+from .supported import DEFAULT_GELU, TunedModel
 
-__all__ = ["KERNELS", "PARTS", "Calibration", "calibrate", "kernel_set"]
+__all__ = ["KERNELS", "PARTS", "calibrate", "kernel_set"]
+
+Arrange = Callable[[ViTConfig, Mapping[str, NpArray]], Mapping[str, NpArray]]
 
 
 def _as_folded(_: ViTConfig, arrays: Mapping[str, NpArray]) -> Mapping[str, NpArray]:
     return arrays
 
 
-def kernel_set(
-    name: str,
-    passes: Mapping[str | None, type[Pass]],
-    laid_out: Callable[[ViTConfig, Mapping[str, NpArray]], Mapping[str, NpArray]] = _as_folded,
-) -> KernelSet:
-    """The kernel set `name` of folded weights: its forward pass by the part that it leaves out (None: none).
+@dataclass(frozen=True)
+class FoldedKernels:
+    """The tailor of a kernel set: its forward pass by the part that is left out (None: no part).
 
-    `laid_out` makes that pass's weights of the folded ones.
+    `arrange` makes the weights of that pass from the folded ones.
     """
 
-    def tailor(
-        cfg: ViTConfig,
-        params: Params,
-        plan: AttentionPlan | None,
-        attention: str | None,
-        gelu: str,
-        calibration: Calibration | None,
-        secret: bool = True,
-        without: str | None = None,
-    ) -> tuple[Mapping[str, NpArray], Callable[[dict[str, Any], AnyArray], Array]]:
-        """Weights by name, and the function of (weights, images) that gives the logits.
+    name: str
+    passes: Mapping[str | None, type[FoldedPass]]
+    arrange: Arrange
 
-        `secret` says whether the weights will be, `without` names a part to leave out. Raises ValueError without a
-        calibration, with one that was made for another model, and on what the tuned kernels do not compute.
-        """
+    def __call__(
+        self,
+        model: Model,
+        params: Params,
+        calibration: Calibration | None,
+        *,
+        secret_weights: bool,
+        without: str | None,
+    ) -> Tailored:
+        """Weights and forward pass of `model`; see `kernels.Tailor`."""
         if calibration is None:
-            raise ValueError(
-                f"kernels {name!r} need a calibration; pass calibration=calibrate(cfg, params, images, plan=..., attention=...)"
+            raise ModelError(
+                f"The kernels {self.name!r} need a calibration.",
+                "pass calibration=Model(...).calibrate(params, images).",
+                "mismatch",
             )
-        if gelu not in GELUS:
-            raise ValueError(
-                f"tuned kernels know gelu {', '.join(GELUS)}, not {gelu!r}; use kernels='plain' for it"
+        tuned = TunedModel.of(model)
+        if calibration.model != model_fingerprint(model, params):
+            raise ModelError(
+                "The calibration belongs to another model (configuration, weights, attention or plan).",
+                "run Model(...).calibrate(params, images) for this one.",
+                "mismatch",
             )
-        kinds = head_kinds(cfg, plan, attention)
-        calibration.check(cfg, params, plan, attention)
-        folded = fold(cfg, params, kinds, calibration, gelu)
-        return laid_out(cfg, folded.arrays), lambda weights, images: passes[without](
-            cfg, weights, kinds, folded.norms, gelu, secret
-        )(images)
+        folded = fold(tuned, params, calibration)
+        kind = self.passes[without]
+
+        def forward(weights: Mapping[str, Any], images: Array) -> Array:
+            return kind(tuned, weights, folded.norms, secret_weights)(images)
+
+        return Tailored(self.arrange(model.config, folded.arrays), forward)
+
+
+def kernel_set(name: str, passes: Mapping[str | None, type[FoldedPass]], arrange: Arrange = _as_folded) -> KernelSet:
+    """The kernel set `name` of folded weights, with the passes and `arrange` of `FoldedKernels`."""
 
     def unavailable(*_: Any) -> NoReturn:
-        raise ValueError(
-            f"kernels {name!r} exist only in an exported Program; use export_program(..., kernels={name!r}, calibration=...)"
+        raise ModelError(
+            f"The kernels {name!r} exist only in an exported Program.",
+            f"use Model(...).export(params, kernels={name!r}, calibration=...).",
+            "unsupported",
         )
 
     return KernelSet(
@@ -72,9 +86,9 @@ def kernel_set(
         normalise=unavailable,
         layer_norm=unavailable,
         relu=unavailable,
-        gelu="exact",
+        gelu=DEFAULT_GELU,
         batched_heads=True,
-        tailor=tailor,
+        tailor=FoldedKernels(name, passes, arrange),
         parts=tuple(part for part in passes if part is not None),
     )
 
@@ -82,4 +96,4 @@ def kernel_set(
 KERNELS = kernel_set("tuned", PASSES)
 
 PARTS = KERNELS.parts
-"""What can be switched off alone (`export_program(without=...)`)."""
+"""What can be left out alone (`Model.export(without=...)`)."""

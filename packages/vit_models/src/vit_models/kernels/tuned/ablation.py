@@ -1,4 +1,4 @@
-"""The tuned forward pass with one of its parts switched off: what each buys is the difference."""
+"""The tuned forward pass with one of its parts left out: the difference is what the part saves."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from jaxtyping import Float
 
 from ...types import Array
 from .fits import EXP_TOP, Quartic, exp_root
-from .forward import Pass
+from .folded_pass import FoldedPass
 from .functions import positive_parts
 from .homomorphic import HeadByHead
 
 
-class _WithoutGelu(Pass):
-    """The runtime's own erf in place of the quartic."""
+class _WithoutGelu(FoldedPass):
+    """The runtime's own erf instead of the quartic."""
 
     @staticmethod
     def gelu_with(
@@ -25,8 +25,8 @@ class _WithoutGelu(Pass):
         return 0.5 * form.slope * h * (1.0 + jax.lax.erf(h * 0.5**0.5)), count
 
 
-class _WithoutExponential(Pass):
-    """The runtime's own exponential in place of a quartic squared four times."""
+class _WithoutExponential(FoldedPass):
+    """The runtime's own exponential instead of a quartic squared four times."""
 
     @staticmethod
     def exponential(u: Float[Array, "*s"]) -> Float[Array, "*s"]:
@@ -34,8 +34,8 @@ class _WithoutExponential(Pass):
         return jnp.exp((u + form.shift) * (16.0 / form.slope)) * EXP_TOP
 
 
-class _WithoutOctaves(Pass):
-    """One division a row in place of octaves and a quartic."""
+class _WithoutOctaves(FoldedPass):
+    """One division a row instead of octaves and a quartic."""
 
     @staticmethod
     def normalise(
@@ -45,14 +45,14 @@ class _WithoutOctaves(Pass):
         return x * (1.0 / total), total - 2.0**25
 
 
-class _WithoutJointSquares(Pass):
-    """LayerNorm's squares and the product that follows it in two calls in place of one."""
+class _WithoutJointSquares(FoldedPass):
+    """LayerNorm's squares and the product that follows it in two calls instead of one."""
 
     joint_squares = False
 
 
-PASSES: dict[str | None, type[Pass]] = {
-    None: Pass,
+PASSES: dict[str | None, type[FoldedPass]] = {
+    None: FoldedPass,
     "gelu": _WithoutGelu,
     "exponential": _WithoutExponential,
     "octaves": _WithoutOctaves,

@@ -1,4 +1,4 @@
-"""Polynomials for the tuned kernels: minimax fits, and the two forms in which they take few rounds. NumPy, at export."""
+"""Polynomials for the tuned kernels, in NumPy at export: minimax fits, and the two forms that take few rounds."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.polynomial import Chebyshev, Polynomial, chebyshev
 
+from ...errors import ModelError
 from ...types import NpArray
 
 Function = Callable[[NpArray], NpArray]
@@ -19,12 +20,10 @@ Series = Any
 _vander: Any = chebyshev.chebvander
 
 
-def minimax(
-    f: Function, lo: float, hi: float, degree: int, weight: Function = np.ones_like
-) -> tuple[Series, float]:
+def minimax(f: Function, lo: float, hi: float, degree: int, weight: Function = np.ones_like) -> tuple[Series, float]:
     """The polynomial p of `degree` with small max |p - f| weight on [lo, hi], and that maximum on a fine grid.
 
-    Lawson's iteration: least squares, reweighted by its own error until that is level.
+    Lawson's iteration: least squares, reweighted by its own error until that is even over the interval.
     """
     nodes = max(400, 16 * degree)
     t = np.cos(np.pi * (np.arange(nodes) + 0.5) / nodes)
@@ -44,10 +43,11 @@ def minimax(
 
 @dataclass(frozen=True)
 class Quartic:
-    """A quartic as sign (w + u + q) (w - u + r) + k, w = u^2, u = slope x - shift: two multiplications, no constant factor.
+    """A quartic as sign (w + u + q) (w - u + r) + k, w = u^2, u = slope x - shift: two multiplications.
 
-    Every quartic has this form: `slope` follows from its leading coefficient, `shift` from the next, q, r and k from the
-    others. Constant factors would each cost a truncation; sums cost nothing, and `slope` goes into the weights before.
+    Every quartic has this form: `slope` follows from its leading coefficient, `shift` from the next one, and q, r, k
+    from the others. A constant factor would cost a truncation; sums cost nothing, and `slope` is folded into the
+    weights.
     """
 
     slope: float
@@ -84,10 +84,10 @@ class Factors:
 def inverse_sqrt(lo: float, hi: float, width: float, levels: int) -> Factors:
     """1 / sqrt(v) on [lo, hi] in u = width (2 v - hi - lo) / (hi - lo); `error` is the largest relative one.
 
-    Raises ValueError unless 0 < lo < hi.
+    Raises ModelError unless 0 < lo < hi.
     """
     if not 0.0 < lo < hi:
-        raise ValueError(f"1 / sqrt needs a range above zero, got [{lo}, {hi}]")
+        raise ModelError(f"1 / sqrt was given the range [{lo}, {hi}].", "give a range above zero.")
     fitted, error = minimax(lambda v: v**-0.5, lo, hi, 2**levels, np.sqrt)
     scaled: Series = Chebyshev(fitted.coef, domain=[-width, width])
     roots = scaled.roots()
@@ -128,12 +128,12 @@ GELU_BOUND = 3.2
 EXP_SQUARINGS = 4
 EXP_DOMAIN = (-42.0, -21.0, 1.0)
 EXP_TOP = 2.0**17
-"""exp(0) as `tuned.functions.exponential` has it: its largest value leaves 9 bits of the ring for sums and squares."""
+"""exp(0) in `tuned.functions.exponential`: 9 bits of the ring remain above it, for sums and squares."""
 
 
 @functools.cache
 def gelu_gap(name: str) -> tuple[Quartic, float]:
-    """relu(x) - gelu(x) = t Phi(-t), t = |x| in [0, 3.2], negated, for gelu "exact" or "tanh"; and the largest error on t >= 0."""
+    """gelu(x) - relu(x) = -t Phi(-t), t = |x| in [0, 3.2], for "exact" or "tanh"; and the largest error on t >= 0."""
 
     def gap(t: NpArray) -> NpArray:
         if name == "tanh":

@@ -1,8 +1,8 @@
-"""From a model's weights and a calibration to the weights of the tuned forward pass: every constant factor folded away.
+"""From a model's weights and a calibration to the weights of the tuned forward pass: constant factors are folded in.
 
-LayerNorm sees neither the mean over channels nor the scale of a token. So whatever writes to the residual stream is
-centred and scaled here, once, in float64: the stream then arrives with mean zero, and with the scale at which the
-polynomial for 1 / sqrt(variance) needs no factor of its own.
+LayerNorm does not depend on the mean over channels, nor on the scale of a token. So the weights of everything that is
+added to the residual stream are centred and scaled here, once, in float64: the stream then has mean zero, and the scale
+at which the polynomial for 1 / sqrt(variance) needs no factor of its own.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from ...calibration import Calibration, Range
 from ...config import ViTConfig
+from ...errors import ModelError
 from ...types import NpArray, Params
-from .calibration import Calibration, Range
 from .fits import (
     EXP_SQUARINGS,
     EXP_TOP,
@@ -27,10 +28,11 @@ from .fits import (
     reciprocal_octave,
 )
 from .functions import RELU_OCTAVES, SOFTMAX_OCTAVES
+from .supported import Kind, TunedModel
 
 EPS = 1e-5
 LEVELS = (2, 7)
-"""Fewest and most multiplications in a row for 1 / sqrt: degree 4 to 128."""
+"""Fewest and most sequential multiplications for 1 / sqrt: degree 4 to 128."""
 
 SCORE_MARGIN = 8.0
 """Row sums may exceed the calibrated ones by this factor at least."""
@@ -47,7 +49,7 @@ class Norm:
 
 @dataclass(frozen=True)
 class Folded:
-    """Arrays of the tuned forward pass by dotted name, and what of it is static."""
+    """Arrays of the tuned forward pass by dotted name, and the static part of every LayerNorm."""
 
     arrays: dict[str, NpArray]
     norms: dict[str, Norm]
@@ -59,7 +61,7 @@ def _step(r: Range) -> float:
 
 
 class _Stream:
-    """One stretch of the residual stream: `scale` is what its values are multiplied with beside centring."""
+    """The residual stream between two MLPs: `scale` multiplies its values, after centring."""
 
     def __init__(self, channels: int, ranges: list[Range], tolerance: float) -> None:
         step = min(_step(r) for r in ranges)
@@ -67,7 +69,10 @@ class _Stream:
         self._step, self._tolerance = step, tolerance
 
     def norm(self, of: Range) -> tuple[Norm, float]:
-        """The LayerNorm over `of`, widened so that a whole number takes its sum of squares to u; and the factor of its result."""
+        """The LayerNorm over the range `of`, and the factor of its result.
+
+        The range is widened until a whole number times the sum of squares is u.
+        """
         times = max(1, math.floor(_step(of) / self._step + 1e-9))
         lo, hi = of.lo, (2.0 / math.sqrt(times * self._step) - math.sqrt(of.lo)) ** 2
         width = capacity_width(lo, hi)
@@ -82,23 +87,21 @@ def _fit(lo: float, hi: float, width: float, tolerance: float) -> Factors:
         factors = inverse_sqrt(lo, hi, width, levels)
         if factors.error <= tolerance:
             return factors
-    raise ValueError(
-        f"no polynomial of degree {2 ** LEVELS[1]} or less gives 1 / sqrt(variance) on [{lo:.3g}, {hi:.3g}] within "
-        f"{tolerance:g}; calibrate with a smaller margin, or raise tolerance"
+    raise ModelError(
+        f"No polynomial of degree {2 ** LEVELS[1]} or less gives 1 / sqrt(variance) on [{lo:.3g}, {hi:.3g}] within "
+        f"{tolerance:g}.",
+        "calibrate with a smaller margin, or raise tolerance.",
+        "unsupported",
     )
 
 
-def fold(
-    cfg: ViTConfig, params: Params, kinds: list[list[str]], calibration: Calibration, gelu: str
-) -> Folded:
-    """Arrays of the tuned forward pass. `kinds[layer][head]` is softmax, relu_softmax or scale.
-
-    Raises ValueError where a calibrated range admits no polynomial.
-    """
+def fold(model: TunedModel, params: Params, calibration: Calibration) -> Folded:
+    """Arrays of the tuned forward pass. Raises ModelError where no polynomial fits a calibrated range."""
+    cfg, kinds = model.cfg, model.kinds
     weights = _float64(params)
     arrays: dict[str, NpArray] = {}
     norms: dict[str, Norm] = {}
-    slope = _slope(gelu)
+    slope = _slope(model.gelu)
 
     def stream(*ranges: Range) -> tuple[_Stream, list[Range]]:
         widened = [_widened(r, calibration.margin) for r in ranges]
@@ -134,17 +137,13 @@ def fold(
 
         gain = add_norm(f"{name}.norm1", here, post)
         last = i + 1 == cfg.layers
-        after = (
-            stream(calibration.final) if last else stream(calibration.pre[i + 1], calibration.norm1[i + 1])
-        )
+        after = stream(calibration.final) if last else stream(calibration.pre[i + 1], calibration.norm1[i + 1])
         gamma, beta = block["norm1"]["scale"][:, None], block["norm1"]["bias"]
         one, two = block["linear1"], block["linear2"]
-        # The normed token goes two ways, into the MLP and past it: one matrix for both.
-        ways = np.concatenate(
-            [gamma * one["kernel"] * slope, _centred(np.diag(gamma[:, 0])) * after[0].scale], 1
-        )
+        # One matrix takes the normed token into the MLP and to the residual beside it.
+        both = np.concatenate([gamma * one["kernel"] * slope, _centred(np.diag(gamma[:, 0])) * after[0].scale], 1)
         past = _centred(beta + two["bias"]) * after[0].scale
-        arrays[f"{name}.linear1.kernel"] = gain * ways
+        arrays[f"{name}.linear1.kernel"] = gain * both
         arrays[f"{name}.linear1.bias"] = np.concatenate([(beta @ one["kernel"] + one["bias"]) * slope, past])
         arrays[f"{name}.linear2.kernel"] = _centred(two["kernel"]) * (after[0].scale / slope)
         here, ranges = after
@@ -160,7 +159,7 @@ def fold(
     return Folded({k: np.asarray(v, dtype=np.float32) for k, v in arrays.items()}, norms)
 
 
-def _head_scales(cfg: ViTConfig, kinds: list[str], rows: tuple[Range | None, ...]) -> tuple[NpArray, NpArray]:
+def _head_scales(cfg: ViTConfig, kinds: tuple[Kind, ...], rows: tuple[Range | None, ...]) -> tuple[NpArray, NpArray]:
     """Factors of the columns of qkv, and what is added to the scores of each Softmax head."""
     factors: list[float] = []
     shift: list[float] = []
@@ -186,8 +185,8 @@ def _head_scales(cfg: ViTConfig, kinds: list[str], rows: tuple[Range | None, ...
     return np.concatenate([half, half, np.full(half.shape, cfg.tokens**-0.5)]), np.array(shift)
 
 
-def _value_scales(cfg: ViTConfig, kinds: list[str]) -> NpArray:
-    """What the context of each head is multiplied with in proj: 1 for Scale, which keeps N^-1/2 in scores and values each."""
+def _value_scales(cfg: ViTConfig, kinds: tuple[Kind, ...]) -> NpArray:
+    """The factor of each head's context in proj: 1 for Scale, which has N^-1/2 in its scores and in its values."""
     return np.repeat([1.0 if kind == "scale" else cfg.tokens**0.5 for kind in kinds], cfg.width)
 
 

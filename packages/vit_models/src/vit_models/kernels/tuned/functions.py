@@ -1,8 +1,8 @@
 """The tuned kernels: pure JAX functions, and what each costs on SPU.
 
-Written for a runtime that charges one round a multiplication, one more for its truncation where that communicates, and
-eight for a comparison with its selection, whatever the size. So constant factors are avoided (they live in the weights,
-or in `Quartic`), sums and selections by public masks are free, and what can share a call is stacked.
+On SPU a multiplication costs one round, its truncation one more where that communicates, and a comparison with its
+selection eight, whatever the size. So constant factors are avoided (they are in the weights, or in `Quartic`), and
+operations that can share a call are stacked. Sums, and selections by public masks, cost no round.
 """
 
 from __future__ import annotations
@@ -50,13 +50,11 @@ def gelu(x: Float[Array, "*s"], name: str = "exact") -> Float[Array, "*s"]:
     return gelu_with(x, form, [])[0]
 
 
-def gelu_with(
-    x: Float[Array, "*s"], form: Quartic, checks: list[Array]
-) -> tuple[Float[Array, "*s"], Float[Array, ""]]:
-    """`gelu`, and how many entries of `checks` are positive: their comparisons ride in the same call."""
+def gelu_with(x: Float[Array, "*s"], form: Quartic, checks: list[Array]) -> tuple[Float[Array, "*s"], Float[Array, ""]]:
+    """`gelu`, and how many entries of `checks` are positive: their comparisons share the call."""
     bound = GELU_BOUND * form.slope
     (positive, above, below), count = positive_parts([x, x - bound, -x - bound], checks)
-    # |x| = 2 relu(x) - x, and what exceeds the bound is taken off again.
+    # |x| = 2 relu(x) - x, minus what exceeds the bound.
     t = positive + positive - x - above - below
     return positive + quartic(t - form.shift, form), count
 
@@ -73,9 +71,10 @@ def positive_parts(parts: list[Array], checks: list[Array]) -> tuple[list[Array]
 
 
 def exponential(u: Float[Array, "*s"]) -> Float[Array, "*s"]:
-    """2^17 exp(x) of u = slope x / 16 - shift (`exp_root`), x in [-21, 1]: a quartic to the 16th power. 6 multiplications.
+    """2^17 exp(x) of u = slope x / 16 - shift (`exp_root`), x in [-21, 1], as a quartic to the 16th power.
 
-    Relative error at most `exp_root()[1]`. Below -21 it stays under exp(-21) down to -42, where the quartic rises again.
+    6 multiplications. Relative error at most `exp_root()[1]`. Below -21 it stays under exp(-21)
+    down to -42, where the quartic rises again.
     """
     y = quartic(u, exp_root()[0])
     for _ in range(EXP_SQUARINGS):
@@ -83,12 +82,10 @@ def exponential(u: Float[Array, "*s"]) -> Float[Array, "*s"]:
     return y
 
 
-def normalise(
-    x: Float[Array, "*s n"], octaves: tuple[int, int]
-) -> tuple[Float[Array, "*s n"], Float[Array, "*s 1"]]:
-    """x / sum of x over the last axis for x >= 0, and by how much a sum exceeds the octaves (<= 0: it does not).
+def normalise(x: Float[Array, "*s n"], octaves: tuple[int, int]) -> tuple[Float[Array, "*s n"], Float[Array, "*s 1"]]:
+    """x / sum of x over the last axis for x >= 0, and by how much a sum exceeds the octaves (0 or less: not at all).
 
-    The power of two that brings a row's sum into one octave comes from comparisons with all borders at once; there the
+    Comparisons with all borders at once give the power of two that brings a row's sum into one octave; there the
     reciprocal is a quartic. 8 rounds and 4 multiplications. Sums below the octaves give smaller weights, zero for zero.
     """
     form, start, _ = reciprocal_octave()

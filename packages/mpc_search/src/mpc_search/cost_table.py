@@ -1,24 +1,25 @@
-"""The cost table: seconds of a layer for every number of ReLU-Softmax heads in it, as a JSON file."""
+"""The cost table: predicted seconds of a layer for every number of its ReLU-Softmax heads, as a JSON file."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, ValidationError, model_validator
+from pydantic import ConfigDict, Field, NonNegativeFloat, ValidationError, model_validator
 
 from mpc_search.errors import SearchError
+from mpc_search.strict import StrictModel, first_problem
 from vit_models import AttentionPlan, ViTConfig
 
 
-class CostTable(BaseModel):
-    """What a model's attention costs under MPC, for one protocol, network and set of kernels.
+class CostTable(StrictModel):
+    """Predicted seconds of a model's attention under MPC, for one protocol, network and kernel set.
 
-    `layers[l][k]` is the cost of layer l with k of its H heads ReLU-Softmax, k = 0..H; `rest` that of all else. With
-    batched heads a layer is a step (k = 1 costs as much as k = H), head by head a straight line.
+    `layers[l][k]` is the cost of layer l when k of its H heads are ReLU-Softmax, k = 0..H. `rest` is the cost of
+    everything else. With batched heads the cost is a step (k = 1 costs as much as k = H); head by head it is a line.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
     protocol: str
@@ -43,37 +44,38 @@ class CostTable(BaseModel):
         """Raise SearchError unless the table is for a model of this shape."""
         if (len(self.layers), self.heads) != (config.layers, config.heads):
             raise SearchError(
-                f"The cost table has {len(self.layers)} layers of {self.heads} heads, {config.name} has "
-                f"{config.layers} of {config.heads}. Fix: make the table for this model."
+                f"The cost table has {len(self.layers)} layers of {self.heads} heads, but {config.name} has "
+                f"{config.layers} layers of {config.heads} heads.",
+                "make a table for this model with `mpcvit-report costs`.",
             )
 
     def seconds(self, plan: AttentionPlan) -> float:
-        """What `plan` costs in all; a plan by layers has all heads of a layer one way.
+        """Predicted seconds of a model with `plan`. In a plan by layers, all heads of a layer are alike.
 
-        Raises SearchError for a plan by rows, whose rows a table of heads cannot price, or for one of other shape.
+        Raises SearchError for a plan by rows, which the table cannot price, and for a plan of another shape.
         """
         total = self.rest
         if plan.attention is None or len(plan.attention) != len(self.layers):
-            raise SearchError("The plan does not have the layers of the cost table. Fix: make them for one model.")
+            raise SearchError("The plan and the cost table have different layers.", "make both for the same model.")
         for choice, costs in zip(plan.attention, self.layers):
             if choice.level == "row" or (choice.level == "head" and len(choice.on) != self.heads):
-                raise SearchError("The cost table prices heads and layers. Fix: use a plan by heads or layers.")
+                raise SearchError("The cost table prices heads and layers only.", "use a plan by heads or layers.")
             total += costs[sum(choice.on) if choice.level == "head" else self.heads * choice.on[0]]
         return total
 
     @classmethod
     def load(cls, path: str | Path) -> CostTable:
-        """Read a table; raises SearchError where the file is missing or no table of this schema."""
+        """Read a table. Raises SearchError when the file is missing or is not a table of this schema."""
         try:
             return cls.model_validate_json(Path(path).read_text())
         except OSError as error:
             raise SearchError(
-                f"There is no cost table {path} ({error.strerror}). Fix: write one with `mpcvit-report costs`."
+                f"Cannot read the cost table {path} ({error.strerror}).", "write one with `mpcvit-report costs`."
             ) from error
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise SearchError(f"{path} is no cost table: {where} {first['msg']}. Fix: make it again.") from error
+            raise SearchError(
+                f"{path} is not a cost table: {first_problem(error)}.", "write one with `mpcvit-report costs`."
+            ) from error
 
     def save(self, path: str | Path) -> None:
         """Write the table as JSON."""

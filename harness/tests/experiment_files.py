@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mpcvit_harness.cells import Cell, TrainingCell
+from mpcvit_harness import load_experiments
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = ROOT / "harness" / "experiments"
@@ -21,10 +20,5 @@ PutTraining = Callable[..., None]
 
 
 def cells_of(experiment: str) -> list[Any]:
-    """The cells of an experiment's file, of either kind."""
-    spec = importlib.util.spec_from_file_location(experiment, EXPERIMENTS / f"{experiment}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    cells: list[Cell | TrainingCell] = module.CELLS
-    return cells
+    """The cells of an experiment by its name, of either kind."""
+    return load_experiments.cells_of(EXPERIMENTS / f"{experiment}.py")

@@ -10,17 +10,18 @@ from typing import Any
 import pytest
 from experiment_files import ANY_RECORD, EXPERIMENTS, ROOT, PutRecord, PutTraining, cells_of
 
+from mpcvit_harness.cell_record import CellRecord
 from mpcvit_harness.cells import Cell
 from mpcvit_harness.claims import CLAIMS, Claims, ClaimsError, Tolerance, claims_json_schema, load
 from mpcvit_harness.cli import app, main
 from mpcvit_harness.formulas import FORMULAS, MEDIAN, Quantity
-from mpcvit_harness.measured import counted, trained
 from mpcvit_harness.pages import stale, write
 from mpcvit_harness.report import build
 from mpcvit_harness.store import LOCAL
+from mpcvit_harness.stored import counted_runs, counted_trainings
 from mpcvit_harness.trainings import folder
 from mpcvit_harness.verdicts import Evaluation, evaluate, judge
-from spu_bench import RunRecord
+from spu_bench.provenance import CodeVersion
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,7 @@ def test_the_schema_in_the_docs_is_this_one() -> None:
 
 def verdicts(claims: Claims, root: Path) -> dict[str, Evaluation]:
     results = root / "results"
-    return {e.claim.id: e for e in evaluate(claims, counted(root, results), trained(root, results))}
+    return {e.claim.id: e for e in evaluate(claims, counted_runs(root, results), counted_trainings(root, results))}
 
 
 @pytest.mark.parametrize(
@@ -118,7 +119,7 @@ def test_formulas(formula: str, values: list[Any], x: list[float], result: float
 
 def test_fields_of_a_record() -> None:
     """Median, rounds, bytes and an operation's seconds are read from the record; another field is refused."""
-    record = RunRecord.load(ANY_RECORD)
+    record = CellRecord.load(ANY_RECORD)
     assert record.statistics is not None
     assert Quantity("e", "c", MEDIAN).of(record) == record.statistics.median
     assert Quantity.parse("e/c#rounds").of(record) == record.rounds == 1987
@@ -167,11 +168,12 @@ def test_a_point_off_the_papers_line_is_found(claims: Claims, tmp_path: Path, pu
 
 
 def test_what_does_not_count(claims: Claims, tmp_path: Path, put: PutRecord) -> None:
-    """Failed runs, changed code, and the folder of one's own machine give no verdict."""
+    """Failed runs, wrong logits, changed code, and the folder of local runs give no verdict."""
     put("paper_cifar10", "main-softmax", 112.0, status="failed")
-    put("paper_cifar10", "main-scale", 44.0, code={"dirty": True})
+    put("paper_cifar10", "main-scale", 44.0, code=CodeVersion(source="", dirty=True))
     put("paper_cifar10", "main-relu_softmax", 71.0, machine=LOCAL)
-    put("paper_cifar10", "main-mpcvit_0.1", 48.0, code={"dirty": None})
+    put("paper_cifar10", "main-mpcvit_0.1", 48.0, code=CodeVersion(source=""))
+    put("paper_cifar10", "main-mpcvit_0.3", 52.0, status="wrong", correctness="wrong")
     found = verdicts(claims, tmp_path)
     assert {e.verdict for e in found.values()} == {"not run"}
     assert found["cifar10-softmax_vit-seconds"].why == "no valid record of paper_cifar10/main-softmax"
@@ -205,7 +207,7 @@ def test_accuracies_are_means_over_seeds(claims: Claims, tmp_path: Path, put_tra
     put_training("reduced_fashion_mnist", "mpcvit-0.5-none", 3, 99.0)
     put_training("reduced_fashion_mnist", "mpcvit-0.5-logits", 0, 84.5)
     put_training("cifar10", "mpcvit-0.1-both", 42, 93.2)
-    put_training("cifar10", "teacher", 42, 94.0, code={"dirty": True})
+    put_training("cifar10", "teacher", 42, 94.0, code=CodeVersion(source="", dirty=True))
     put_training("cifar10", "scale", 42, 92.0, machine=LOCAL)
     put_training("cifar10", "relu_softmax", 42, 93.0, status="failed")
     found = verdicts(claims, tmp_path)

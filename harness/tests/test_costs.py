@@ -1,4 +1,4 @@
-"""The cost table for the search says of a plan what the prediction of its Program says."""
+"""The cost table for the search gives a plan the predicted seconds of its Program."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 
 from mpcvit_harness import cli
 from mpcvit_harness.cells import Cell, ModelSpec
-from mpcvit_harness.costs import cost_table
-from mpcvit_harness.models import prepare
+from mpcvit_harness.plan_costs import cost_table
+from mpcvit_harness.prepare import prepare
 from spu_bench import predict
 from spu_bench.cost import MachineCosts
 
@@ -22,8 +22,8 @@ TINY = ModelSpec(
 )
 
 
-def test_a_plan_costs_what_its_layers_cost(tmp_path: Path) -> None:
-    """A plan that no Program of the table has: its seconds are the rest and its layers', without measuring again."""
+def test_a_plan_costs_the_sum_of_its_layers(tmp_path: Path) -> None:
+    """Also a plan that is not in the table: the rest and its layers; no step is timed again."""
     machine_costs = tmp_path / "machine-costs.json"
     cost_table(TINY, network="loopback", machine_costs=machine_costs)
     _price_by_turns(machine_costs)

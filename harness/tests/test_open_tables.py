@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from mpcvit_harness import open_tables
+from mpcvit_harness.cell_record import CellRecord
 from mpcvit_harness.cells import Cell
-from mpcvit_harness.measured import Measured
-from mpcvit_harness.open_division import cifar, smoke
-from spu_bench import RunRecord
+from mpcvit_harness.open_models import cifar, smoke
+from mpcvit_harness.stored import StoredRun
 from spu_bench.record import Accuracy
 from spu_bench.samples import summarize
 
@@ -20,21 +20,26 @@ PAGE = Path("docs/open-division.md")
 
 
 @pytest.fixture(scope="module")
-def some() -> RunRecord:
+def some() -> CellRecord:
     """A committed record, whose seconds and errors the tests replace."""
-    return RunRecord.load(min(RESULTS.glob("*/open_latency/exact-*.json")))
+    return CellRecord.load(min(RESULTS.glob("*/open_latency/exact-*.json")))
 
 
 def measured(
-    record: RunRecord, experiment: str, name: str, seconds: float, errors: tuple[float, ...] = (0.001,), **of_model: Any
-) -> Measured:
+    record: CellRecord,
+    experiment: str,
+    name: str,
+    seconds: float,
+    errors: tuple[float, ...] = (0.001,),
+    **of_model: Any,
+) -> StoredRun:
     """A record of the cell `name` that took so long and erred by so much."""
     cell = Cell(experiment=experiment, name=name, model=cifar("softmax", **of_model), network="wan", scale="paper")
     accuracy = Accuracy(
         inputs=len(errors), max_abs_error=max(errors), top1_equal=0, clear=0, clear_equal=0, errors=list(errors)
     )
     timed = record.model_copy(update={"statistics": summarize([seconds]), "accuracy": accuracy})
-    return Measured(cell, timed, Path("results") / "here" / experiment / f"{name}.json")
+    return StoredRun(CellRecord.of(cell, timed), Path("results") / "here" / experiment / f"{name}.json")
 
 
 def table(text: str) -> list[dict[str, str]]:
@@ -43,7 +48,7 @@ def table(text: str) -> list[dict[str, str]]:
     return [dict(zip(head, row, strict=True)) for row in rows]
 
 
-def test_a_batch_stands_beside_one_image(some: RunRecord) -> None:
+def test_a_batch_stands_beside_one_image(some: CellRecord) -> None:
     found = table(
         open_tables.batches(
             [
@@ -60,7 +65,7 @@ def test_a_batch_stands_beside_one_image(some: RunRecord) -> None:
     ]
 
 
-def test_what_is_left_out_costs_the_difference(some: RunRecord) -> None:
+def test_what_is_left_out_costs_the_difference(some: CellRecord) -> None:
     found = table(
         open_tables.ablation(
             [
@@ -76,7 +81,7 @@ def test_what_is_left_out_costs_the_difference(some: RunRecord) -> None:
     ]
 
 
-def test_failures_are_counted_and_not_averaged(some: RunRecord) -> None:
+def test_failures_are_counted_and_not_averaged(some: CellRecord) -> None:
     errors = (0.002, 0.004, 0.003, 2.0**28)
     (row,) = table(
         open_tables.truncation([measured(some, "open_truncation", "tuned-local-truncation", 1.0, errors)], PAGE)
@@ -86,11 +91,16 @@ def test_failures_are_counted_and_not_averaged(some: RunRecord) -> None:
     assert row["error of the others: median, 99 %, largest"].startswith("0.0030, ")
 
 
-def test_cells_that_show_only_that_they_run_are_in_no_table(some: RunRecord) -> None:
+def test_cells_that_show_only_that_they_run_are_in_no_table(some: CellRecord) -> None:
     cell = smoke("open_holders", "shared", cifar("softmax"))
-    assert table(open_tables.holders([Measured(cell, some, Path("results/here/open_holders/x.json"))], PAGE)) == []
+    assert (
+        table(
+            open_tables.holders([StoredRun(CellRecord.of(cell, some), Path("results/here/open_holders/x.json"))], PAGE)
+        )
+        == []
+    )
 
 
-def test_every_preset_is_described(some: RunRecord) -> None:
+def test_every_preset_is_described(some: CellRecord) -> None:
     names = [row["preset"] for row in table(open_tables.presets([], Path("docs/running.md")))]
     assert names == [f"`{name}`" for name in open_tables.PRESETS]

@@ -6,29 +6,29 @@ from pathlib import Path
 
 import pytest
 
+from mpcvit_harness.cell_record import CellRecord
 from mpcvit_harness.cells import Cell, ModelSpec
-from mpcvit_harness.measured import Measured
+from mpcvit_harness.stored import StoredRun
 from mpcvit_harness.tables import peers
-from spu_bench import RunRecord
 from spu_bench.samples import summarize
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 
 
 @pytest.fixture(scope="module")
-def some() -> RunRecord:
+def some() -> CellRecord:
     """A committed record, whose seconds the tests replace."""
-    return RunRecord.load(min(RESULTS.glob("*/variants/*.json")))
+    return CellRecord.load(min(RESULTS.glob("*/variants/*.json")))
 
 
-def measured(record: RunRecord, name: str, seconds: float, machine: str = "here") -> Measured:
+def measured(record: CellRecord, name: str, seconds: float, machine: str = "here") -> StoredRun:
     """A record of the cell `name` that took so long."""
     cell = Cell(experiment="peers", name=name, model=ModelSpec(config="vit_7_4_32"), network="wan", scale="paper")
     timed = record.model_copy(update={"statistics": summarize([seconds]), "trust": "none"})
-    return Measured(cell, timed, Path("results") / machine / "peers" / f"{name}.json")
+    return StoredRun(CellRecord.of(cell, timed), Path("results") / machine / "peers" / f"{name}.json")
 
 
-def test_a_row_is_compared_with_crypten_on_its_own_machine_alone(some: RunRecord) -> None:
+def test_a_row_is_compared_with_crypten_on_its_own_machine_alone(some: CellRecord) -> None:
     table = peers(
         [
             measured(some, "wan-plain-softmax", 40),

@@ -15,16 +15,17 @@ from experiment_files import ANY_RECORD, ROOT, PutRecord
 from mpc_search.provenance import Code, Machine
 from mpc_search.record import ClassReport, DataIdentity, Score, TrainingRecord
 from mpc_search.run_config import RunConfig
+from mpcvit_harness.cell_record import CellRecord
 from mpcvit_harness.claims import CLAIMS, load
-from mpcvit_harness.measured import counted
 from mpcvit_harness.report import build
 from mpcvit_harness.report.charts import Point, Scale, front
 from mpcvit_harness.report.details import operations
 from mpcvit_harness.report.figures import pareto, prediction, seconds_by_part
 from mpcvit_harness.report.trainings import Trained
-from mpcvit_harness.store import OF_TRAINING
+from mpcvit_harness.store import OTHER_RECORDS
+from mpcvit_harness.stored import counted_runs
 from mpcvit_harness.verdicts import evaluate
-from spu_bench import RunRecord
+from spu_bench import Prediction
 from spu_bench.record import Failure
 from vit_models import Model
 
@@ -35,7 +36,7 @@ def test_the_committed_records_make_a_small_report(tmp_path: Path) -> None:
     """Under 5 MB with a page a cell; the archive holds the records as they are; CSV and Markdown hold the same rows."""
     build(ROOT / "results", tmp_path, ROOT / CLAIMS)
     assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) < LIMIT
-    records = [path for path in (ROOT / "results").glob("*/*/*.json") if not path.name.endswith(OF_TRAINING)]
+    records = [path for path in (ROOT / "results").glob("*/*/*.json") if not path.name.endswith(OTHER_RECORDS)]
     assert len(list(tmp_path.glob("cells/*/*/*.html"))) == len(records)
     with tarfile.open(tmp_path / "records.tar.xz") as archive:
         name = records[0].relative_to(ROOT / "results").as_posix()
@@ -50,7 +51,7 @@ def test_the_committed_records_make_a_small_report(tmp_path: Path) -> None:
 
 def test_slight_operations_share_a_row() -> None:
     """They are counted and summed there; a single one keeps its row, and so does what sends."""
-    record = RunRecord.load(ANY_RECORD)
+    record = CellRecord.load(ANY_RECORD)
     party = record.parties[0]
     one = next(o for o in party.operations if o.sent_bytes is not None)
 
@@ -91,7 +92,7 @@ def test_a_report_of_nothing(tmp_path: Path) -> None:
 
 def test_a_reduction_is_counted_once() -> None:
     """The parts of SPU 0.3.1b0's profile, which has the maximum's comparisons twice, add up to the run."""
-    record = RunRecord.load(next((ROOT / "results").glob("*/paper_cifar10/main-softmax-*.json")))
+    record = CellRecord.load(next((ROOT / "results").glob("*/paper_cifar10/main-softmax-*.json")))
     run = record.parties[0].inferences[-1].run_s
     assert sum(o.seconds for o in record.parties[0].operations) > 1.2 * run
     seconds = seconds_by_part(record)
@@ -101,7 +102,7 @@ def test_a_reduction_is_counted_once() -> None:
 def test_paretos_points_say_whose_they_are() -> None:
     """Published rows over wan, and ours with the paper's accuracy; what is not reproduced is on no line."""
     claims = load(ROOT / CLAIMS)
-    measured = list(counted(ROOT, ROOT / "results"))
+    measured = list(counted_runs(ROOT, ROOT / "results"))
     charts = {chart.title: chart for chart in pareto(claims, evaluate(claims, measured), measured, [])}
     assert {"CIFAR-10", "CIFAR-100", "Tiny-ImageNet"} <= charts.keys()
     for chart in charts.values():
@@ -134,9 +135,9 @@ def test_scales(low: float, high: float, log: bool) -> None:
 def test_a_prediction_is_a_point(tmp_path: Path, put: PutRecord) -> None:
     """What a record keeps of its prediction, against its median; no records, no chart."""
     put("prediction", "plain", 2.0)
-    assert prediction(counted(tmp_path, tmp_path / "results")) is None
-    put("prediction", "softmax", 2.0, prediction=PREDICTION)
-    chart = prediction(counted(tmp_path, tmp_path / "results"))
+    assert prediction(counted_runs(tmp_path, tmp_path / "results")) is None
+    put("prediction", "softmax", 2.0, prediction=Prediction.model_validate(PREDICTION))
+    chart = prediction(counted_runs(tmp_path, tmp_path / "results"))
     assert chart is not None
     (point,) = chart.points
     assert (point.x, point.y) == (2.0, 2.2) and "+10.0%" in point.tip
@@ -159,11 +160,11 @@ def test_a_training_meets_its_seconds(tmp_path: Path, put: PutRecord) -> None:
     content = json.loads(file.read_text())
     content["cell"]["network"] = "wan"
     made_by = content["program"]["made_by"]
-    made_by["training"] = {"fingerprint": "of-the-training", "test_accuracy": 0.9, "test_images": 10}
+    content["program"]["training"] = {"fingerprint": "of-the-training", "test_accuracy": 0.9, "test_images": 10}
     file.write_text(json.dumps(content))
     training = trained(Model.from_dict({name: made_by[name] for name in ("config", "attention", "plan", "gelu")}))
     training.save(tmp_path / "results" / "here" / "small" / "teacher-s0.training.json")
-    measured = list(counted(tmp_path, tmp_path / "results"))
+    measured = list(counted_runs(tmp_path, tmp_path / "results"))
     charts = pareto(load(ROOT / CLAIMS), [], measured, [Trained(training, Path("here/small/teacher-s0.training.json"))])
     (point,) = [point for chart in charts for point in chart.points if point.kind == "trained"]
     assert (point.x, point.y) == (25.0, 90.0) and "10 test images" in point.tip

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from experiment_files import ANY_RECORD, PutRecord, PutTraining
 
-from mpcvit_harness.measured import counted, trained
+from mpcvit_harness.cell_record import CellRecord
+from mpcvit_harness.stored import counted_runs, counted_trainings
 from mpcvit_harness.training_tables import TABLES
-from spu_bench import RunRecord
+from spu_bench.record import TrainingOrigin
 
 MODEL = {"attention": "mix"}
 
@@ -20,13 +21,14 @@ def test_seconds_stand_beside_the_accuracy_of_the_same_weights(
 
     Two rules that come to the same plan train the same weights, and keep their names.
     """
-    program = RunRecord.load(ANY_RECORD).program
+    program = CellRecord.load(ANY_RECORD).program
     assert program is not None
 
     def measured(run: str, seed: int, seconds: float, heads: str = "batched", of: str | None = None) -> None:
-        training = {"fingerprint": of or f"{run}-{seed}"}
-        made_by = {**program.made_by, "training": training}
-        put("budgets", f"{heads}-{run}-s{seed}", seconds, program=program.model_copy(update={"made_by": made_by}))
+        training = TrainingOrigin(fingerprint=of or f"{run}-{seed}", test_accuracy=0.9, test_images=10)
+        made = program.model_copy(update={"training": training})
+        labels = {"run": f"{run}-s{seed}", "form": heads}
+        put("budgets", f"{heads}-{run}-s{seed}", seconds, program=made, labels=labels)
 
     for run, seed, percent in (("slow", 0, 80.0), ("slow", 1, 82.0), ("slow", 2, 50.0), ("fast", 0, 70.0)):
         put_training("sweep", run, seed, percent, fingerprint=f"{run}-{seed}", model=MODEL)
@@ -39,7 +41,9 @@ def test_seconds_stand_beside_the_accuracy_of_the_same_weights(
     measured("fast", 0, 8.0, heads="per_head")
 
     results = tmp_path / "results"
-    found = TABLES["budgets"](list(counted(tmp_path, results)), list(trained(tmp_path, results)), Path("docs/page.md"))
+    found = TABLES["budgets"](
+        list(counted_runs(tmp_path, results)), list(counted_trainings(tmp_path, results)), Path("docs/page.md")
+    )
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in found.splitlines()[2:]]
     assert [row[:4] for row in rows] == [
         ["batched", "`fast`", "2.00", "70.00"],

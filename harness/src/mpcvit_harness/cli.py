@@ -1,4 +1,4 @@
-"""The command line: mpcvit-report build | claims | tables | check | compare | costs."""
+"""The command line: mpcvit-report build | claims | tables | check | compare | costs | migrate."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from mpcvit_harness import claims_tables
 from mpcvit_harness.cells import ModelSpec
 from mpcvit_harness.claims import CLAIMS, ClaimsError, load
 from mpcvit_harness.compare import compare, table
-from mpcvit_harness.costs import cost_table
-from mpcvit_harness.measured import counted, trained
+from mpcvit_harness.errors import HarnessError
+from mpcvit_harness.load_experiments import EXPERIMENTS, all_cells
+from mpcvit_harness.migrate import migrate
 from mpcvit_harness.pages import stale, write
+from mpcvit_harness.plan_costs import cost_table
 from mpcvit_harness.report import build
+from mpcvit_harness.stored import counted_runs, counted_trainings
 from mpcvit_harness.verdicts import evaluate
 from spu_bench import SpuBenchError
 from spu_bench.record import write_whole
@@ -64,7 +67,7 @@ def claims_command(
     if group and group not in loaded.groups:
         print(f"error: there is no group {group!r}. Fix: use one of {', '.join(loaded.groups)}", file=sys.stderr)
         raise typer.Exit(2)
-    evaluations = evaluate(loaded, counted(results.parent, results), trained(results.parent, results))
+    evaluations = evaluate(loaded, counted_runs(results.parent, results), counted_trainings(results.parent, results))
     for name, title in loaded.groups.items():
         if group in ("", name):
             print(f"{title} ({name})\n\n{claims_tables.of_group(name, evaluations, Path('claims'))}")
@@ -97,6 +100,23 @@ def check_command(
     if pages := stale(root, results):
         names = ", ".join(map(str, pages))
         print(f"error: the tables of {names} are not those of the records. Fix: mpcvit-report tables", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+@app.command("migrate")
+def migrate_command(
+    results: Annotated[Path, typer.Option(help="Root of the store of records.")] = Path("results"),
+    experiments: Annotated[Path, typer.Option(help="The experiments, which give the labels.")] = EXPERIMENTS,
+) -> None:
+    """Bring the records below RESULTS up to date: schema, fingerprints, file names, labels. Nothing is measured.
+
+    Example: mpcvit-report migrate --results results
+    """
+    done = migrate(results, all_cells(experiments))
+    for path, why in [*done.notes, *done.refused]:
+        print(f"{path}: {why}")
+    print(f"{len(done.changed)} records migrated, {done.unchanged} up to date, {len(done.refused)} refused")
+    if done.refused:
         raise typer.Exit(1)
 
 
@@ -168,7 +188,7 @@ def main() -> None:
     """Run the command line."""
     try:
         app()
-    except SpuBenchError as error:
+    except (HarnessError, SpuBenchError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2 if error.reason == "bad_input" else 1) from None
     except ClaimsError as error:

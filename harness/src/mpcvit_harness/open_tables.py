@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from mpcvit_harness.cells import ModelSpec
-from mpcvit_harness.measured import Measured
 from mpcvit_harness.paper_tables import WRONG, median
+from mpcvit_harness.stored import StoredRun
 from mpcvit_harness.tables import floor_s, markdown, plain_accuracy
 from spu_bench.options import PRESETS
 
@@ -17,19 +17,19 @@ GIB = 2**30
 COST = ("seconds: median [range]", "rounds", "MB sent by a party", "largest logit error")
 
 
-def cost(m: Measured) -> tuple[str, str, str, str]:
+def cost(m: StoredRun) -> tuple[str, str, str, str]:
     """What COST heads."""
     error = f"{m.record.accuracy.max_abs_error:.4f}" if m.record.accuracy else ""
     return m.seconds, f"{m.record.rounds:,}", f"{max(m.record.sent_bytes) / 1e6:.1f}", error
 
 
-def split_name(m: Measured) -> tuple[str, str]:
+def split_name(m: StoredRun) -> tuple[str, str]:
     """(what runs, attention) of a cell that is named so."""
     kind, _, attention = m.cell.name.rpartition("-")
     return kind, attention
 
 
-def batches(measured: list[Measured], page: Path) -> str:
+def batches(measured: list[StoredRun], page: Path) -> str:
     """Batches and streams: seconds an image, images a minute, and seconds beside those of one image."""
     mine = _of(measured, "batches")
     alone = {(split_name(m)[1], m.machine): median(m) for m in mine if split_name(m)[0] == "batch_1"}
@@ -55,7 +55,7 @@ def batches(measured: list[Measured], page: Path) -> str:
     return markdown(head, rows)
 
 
-def streams(measured: list[Measured], page: Path) -> str:
+def streams(measured: list[StoredRun], page: Path) -> str:
     """What only the first image of a stream pays: the weights' shares, and their opening."""
     rows = []
     for m in _of(measured, "batches"):
@@ -86,7 +86,7 @@ def streams(measured: list[Measured], page: Path) -> str:
     return markdown((*head, ""), rows)
 
 
-def holders(measured: list[Measured], page: Path) -> str:
+def holders(measured: list[StoredRun], page: Path) -> str:
     """Who holds what."""
     rows = [
         (*reversed(split_name(m)), f"`{m.cell.network_name}`", *cost(m), m.link(page)) for m in _of(measured, "holders")
@@ -94,13 +94,13 @@ def holders(measured: list[Measured], page: Path) -> str:
     return markdown(("model", "held", "network", *COST, ""), rows)
 
 
-def cheetah(measured: list[Measured], page: Path) -> str:
+def cheetah(measured: list[StoredRun], page: Path) -> str:
     """CHEETAH: tuned kernels beside the plain port."""
 
-    def key(m: Measured) -> tuple[str, str, str]:
+    def key(m: StoredRun) -> tuple[str, str, str]:
         return split_name(m)[1], m.cell.network_name, m.machine
 
-    def system(m: Measured) -> str:
+    def system(m: StoredRun) -> str:
         return m.cell.name.partition("-")[0]
 
     mine = _of(measured, "cheetah")
@@ -120,7 +120,7 @@ def cheetah(measured: list[Measured], page: Path) -> str:
     return markdown(head, rows)
 
 
-def tiny(measured: list[Measured], page: Path) -> str:
+def tiny(measured: list[StoredRun], page: Path) -> str:
     """Tiny-ImageNet's model: seconds and memory."""
     rows = [
         (
@@ -135,11 +135,11 @@ def tiny(measured: list[Measured], page: Path) -> str:
     return markdown(("model", "network", *COST, "peak memory of a party, GiB", ""), rows)
 
 
-def ablation(measured: list[Measured], page: Path) -> str:
+def ablation(measured: list[StoredRun], page: Path) -> str:
     """All parts of the tuned kernels, and all but one."""
     mine = _of(measured, "ablation")
 
-    def parts(m: Measured) -> tuple[str, str]:
+    def parts(m: StoredRun) -> tuple[str, str]:
         attention, _, part = m.cell.name.partition("-without-")
         return attention, part.replace("_", " ")
 
@@ -159,7 +159,7 @@ def ablation(measured: list[Measured], page: Path) -> str:
     return markdown(("model", "without", *COST, "s more", "rounds more", "MB more", ""), rows)
 
 
-def truncation(measured: list[Measured], page: Path) -> str:
+def truncation(measured: list[StoredRun], page: Path) -> str:
     """Errors of many inferences under each truncation; failures counted."""
     rows = []
     for m in _of(measured, "truncation"):
@@ -182,7 +182,7 @@ def truncation(measured: list[Measured], page: Path) -> str:
     return markdown((*head, "error of the others: median, 99 %, largest", ""), rows)
 
 
-def accuracy(measured: list[Measured], page: Path) -> str:
+def accuracy(measured: list[StoredRun], page: Path) -> str:
     """Trained weights on real images."""
     rows = []
     for m in _of(measured, "accuracy"):
@@ -203,9 +203,9 @@ def accuracy(measured: list[Measured], page: Path) -> str:
     return markdown((*head, "same class, all", ""), rows)
 
 
-def presets(measured: list[Measured], page: Path) -> str:
+def presets(measured: list[StoredRun], page: Path) -> str:
     """The named options: what each does, and what it costs where it has been measured."""
-    found: dict[str, list[Measured]] = {}
+    found: dict[str, list[StoredRun]] = {}
     for m in _of(measured, "presets"):
         found.setdefault(m.cell.name, []).append(m)
     rows = []
@@ -219,7 +219,7 @@ def presets(measured: list[Measured], page: Path) -> str:
     return markdown(("preset", "what it does", "protocol", "network", *COST, ""), rows)
 
 
-def latency(measured: list[Measured], page: Path) -> str:
+def latency(measured: list[StoredRun], page: Path) -> str:
     """Seconds of one image beside the network's floor."""
     rows = []
     for m in _of(measured, "latency"):
@@ -240,7 +240,7 @@ def latency(measured: list[Measured], page: Path) -> str:
     return markdown(head, rows)
 
 
-def _of(measured: list[Measured], name: str) -> list[Measured]:
+def _of(measured: list[StoredRun], name: str) -> list[StoredRun]:
     """The records of `open_<name>` that a table shows: none of those that show only that it runs."""
     return sorted(
         (m for m in measured if m.cell.experiment == f"open_{name}" and m.cell.scale != "smoke"),
@@ -248,7 +248,7 @@ def _of(measured: list[Measured], name: str) -> list[Measured]:
     )
 
 
-TABLES: dict[str, Callable[[list[Measured], Path], str]] = {
+TABLES: dict[str, Callable[[list[StoredRun], Path], str]] = {
     "open_batches": batches,
     "open_streams": streams,
     "open_holders": holders,

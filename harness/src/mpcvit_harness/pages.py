@@ -8,8 +8,8 @@ from pathlib import Path
 
 from mpcvit_harness import claims_tables, open_tables, paper_tables, tables, training_tables
 from mpcvit_harness.claims import CLAIMS, Claims, load
-from mpcvit_harness.measured import Measured, Trained, counted, trained
 from mpcvit_harness.predictions import predictions
+from mpcvit_harness.stored import StoredRun, StoredTraining, counted_runs, counted_trainings
 from mpcvit_harness.verdicts import Evaluation, evaluate
 from spu_bench.record import write_whole
 
@@ -27,7 +27,10 @@ PAGES = (
 )
 """Pages that hold tables: `<!-- table NAME -->` ... `<!-- end of table -->`."""
 
-Table = Callable[[list[Measured], Path], str]
+Table = Callable[[list[StoredRun], Path], str]
+
+STUDIES = ("paper_truncation", "open_truncation")
+"""Tables that show runs with wrong logits too."""
 
 TABLES: dict[str, Table] = {**tables.TABLES, **paper_tables.TABLES, **open_tables.TABLES, "predictions": predictions}
 
@@ -49,16 +52,17 @@ def stale(root: Path, results: Path) -> list[Path]:
 
 def _changed(root: Path, results: Path) -> dict[Path, str]:
     """Pages whose tables do not follow from the records, with the text that does."""
-    measured = list(counted(root, results))
+    runs = list(counted_runs(root, results))
+    measured = [run for run in runs if run.is_latency]
     claims = load(root / CLAIMS)
-    trainings = list(trained(root, results))
+    trainings = list(counted_trainings(root, results))
     made = TABLES | _training_tables(trainings) | _claims_tables(claims, evaluate(claims, measured, trainings))
     pages = {root / name: Path(name) for name in PAGES if (root / name).exists()}
-    filled = {path: _filled(path.read_text(), made, measured, name) for path, name in pages.items()}
+    filled = {path: _filled(path.read_text(), made, runs, name) for path, name in pages.items()}
     return {path: text for path, text in filled.items() if text != path.read_text()}
 
 
-def _training_tables(trainings: list[Trained]) -> dict[str, Table]:
+def _training_tables(trainings: list[StoredTraining]) -> dict[str, Table]:
     """Those that are made from trainings, like the others."""
 
     def of(table: training_tables.Table) -> Table:
@@ -80,11 +84,12 @@ def _claims_tables(claims: Claims, evaluations: list[Evaluation]) -> dict[str, T
     }
 
 
-def _filled(text: str, made: dict[str, Table], measured: list[Measured], page: Path) -> str:
+def _filled(text: str, made: dict[str, Table], measured: list[StoredRun], page: Path) -> str:
     def fill(match: re.Match[str]) -> str:
         name = match["name"]
         if name not in made:
             raise ValueError(f"{page}: there is no table {name!r}, use one of {', '.join(made)}")
-        return f"{match[1]}{made[name](measured, page)}{match[3]}"
+        shown = measured if name in STUDIES else [run for run in measured if run.is_latency]
+        return f"{match[1]}{made[name](shown, page)}{match[3]}"
 
     return _MARKERS.sub(fill, text)

@@ -5,31 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from mpcvit_harness.measured import Measured
-from mpcvit_harness.paper import BUDGETS
+from mpcvit_harness.paper_models import BUDGETS
+from mpcvit_harness.stored import StoredRun
 from mpcvit_harness.tables import markdown
 
 WRONG = 1.0
 """A logit further than this from plaintext is garbage: rounding moves one by thousandths."""
 
 
-def by_name(measured: Iterable[Measured], experiment: str) -> dict[str, Measured]:
+def by_name(measured: Iterable[StoredRun], experiment: str) -> dict[str, StoredRun]:
     """The records of one experiment by their cells' names, without toys."""
     return {m.cell.name: m for m in measured if m.cell.experiment == experiment and m.cell.scale == "paper"}
 
 
-def median(m: Measured) -> float:
+def median(m: StoredRun) -> float:
     """Median seconds of a record."""
     assert m.record.statistics is not None
     return m.record.statistics.median
 
 
-def traffic(m: Measured) -> tuple[str, str]:
+def traffic(m: StoredRun) -> tuple[str, str]:
     """Messages and MB that a party sent in one inference."""
     return f"{m.record.rounds:,}", f"{max(m.record.sent_bytes) / 1e6:.1f}"
 
 
-def assumptions(measured: list[Measured], page: Path) -> str:
+def assumptions(measured: list[StoredRun], page: Path) -> str:
     """Seconds with one assumption changed, and the difference to all of them as found."""
     found = by_name(measured, "paper_assumptions")
     rows = []
@@ -54,7 +54,7 @@ def assumptions(measured: list[Measured], page: Path) -> str:
     return markdown(("model", "changed", "seconds", "difference, s", "", "messages", "MB sent by a party", ""), rows)
 
 
-def truncation(measured: list[Measured], page: Path) -> str:
+def truncation(measured: list[StoredRun], page: Path) -> str:
     """How many inferences of many gave garbage."""
     rows = []
     for name, m in by_name(measured, "paper_truncation").items():
@@ -75,7 +75,7 @@ def truncation(measured: list[Measured], page: Path) -> str:
     return markdown(head, rows)
 
 
-def placements(measured: list[Measured], page: Path) -> str:
+def placements(measured: list[StoredRun], page: Path) -> str:
     """The same number of ReLU-Softmax heads at different places, heads one after another."""
     found = by_name(measured, "paper_placements")
     seconds = [median(m) for m in found.values()]
@@ -85,7 +85,7 @@ def placements(measured: list[Measured], page: Path) -> str:
     return markdown(("placement", "seconds", "messages", "MB sent by a party", ""), rows)
 
 
-def batched(measured: list[Measured], page: Path) -> str:
+def batched(measured: list[StoredRun], page: Path) -> str:
     """Seconds of the same plans with heads one after another and with the heads of a kind in one call."""
     loop, batch = by_name(measured, "paper_cifar10"), by_name(measured, "paper_batched")
     labels = {
@@ -106,7 +106,7 @@ def batched(measured: list[Measured], page: Path) -> str:
     return markdown(head, rows)
 
 
-def breakdown(measured: list[Measured], page: Path) -> str:
+def breakdown(measured: list[StoredRun], page: Path) -> str:
     """What the functions of one ViT block take, as differences between blocks with and without them."""
     found = by_name(measured, "paper_breakdown")
     rows = []
@@ -136,7 +136,7 @@ def breakdown(measured: list[Measured], page: Path) -> str:
     return markdown(("protocol", "part", "seconds", "of the block with Softmax", ""), rows)
 
 
-def plus(measured: list[Measured], page: Path) -> str:
+def plus(measured: list[StoredRun], page: Path) -> str:
     """MPCViT+ against MPCViT at the same budget."""
     found = by_name(measured, "paper_plus")
     base = {
@@ -154,7 +154,7 @@ def plus(measured: list[Measured], page: Path) -> str:
     return markdown(head, rows)
 
 
-def load(measured: list[Measured], page: Path) -> str:
+def load(measured: list[StoredRun], page: Path) -> str:
     """How busy the machine was while the cells of each experiment ran: by the run itself, and by anything else."""
     watched: dict[str, list[tuple[float, float]]] = {}
     for m in measured:
@@ -168,7 +168,7 @@ def load(measured: list[Measured], page: Path) -> str:
     return markdown(("experiment", "cells", "cores kept busy by the run", "by everything else"), rows)
 
 
-TABLES: dict[str, Callable[[list[Measured], Path], str]] = {
+TABLES: dict[str, Callable[[list[StoredRun], Path], str]] = {
     "paper_assumptions": assumptions,
     "paper_truncation": truncation,
     "paper_placements": placements,

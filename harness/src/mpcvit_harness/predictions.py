@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from mpcvit_harness.measured import Measured
+from mpcvit_harness.stored import StoredRun
 from mpcvit_harness.tables import markdown
 from spu_bench import Prediction
 
@@ -16,7 +16,7 @@ from spu_bench import Prediction
 class Point:
     """One cell: what was predicted of it, and the median of what was measured, in seconds."""
 
-    measured: Measured
+    measured: StoredRun
     prediction: Prediction
     seconds: float
 
@@ -26,17 +26,17 @@ class Point:
         return self.prediction.seconds / self.seconds - 1
 
 
-def points(measured: Iterable[Measured]) -> list[Point]:
+def points(measured: Iterable[StoredRun]) -> list[Point]:
     """Every record over a link that keeps a prediction: the data of the scatter."""
     found = []
     for m in measured:
         shaped = m.record.request.network.is_shaped
         if shaped and m.record.prediction is not None and m.record.statistics is not None:
-            found.append(Point(m, Prediction.model_validate(m.record.prediction), m.record.statistics.median))
+            found.append(Point(m, m.record.prediction, m.record.statistics.median))
     return found
 
 
-def predictions(measured: list[Measured], page: Path) -> str:
+def predictions(measured: list[StoredRun], page: Path) -> str:
     """One row per predicted cell, and the errors' median and largest of each protocol."""
     all_points = points(measured)
     rows = [

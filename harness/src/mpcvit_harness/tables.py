@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mpcvit_harness.cells import ModelSpec
-from mpcvit_harness.measured import Measured
+from mpcvit_harness.stored import StoredRun
 from spu_bench import RunRecord
 from vit_models import describe, get_config
 
 
 def plain_accuracy(record: RunRecord) -> str:
     """Accuracy of a record's trained weights in plaintext, with the number of test images; nothing for random ones."""
-    training = record.program.made_by.get("training") if record.program else None
-    return f"{training['test_accuracy']:.2%} of {training['test_images']:,}" if training else ""
+    training = record.program.training if record.program else None
+    return f"{training.test_accuracy:.2%} of {training.test_images:,}" if training else ""
 
 
 def floor_s(record: RunRecord) -> float:
@@ -32,7 +32,7 @@ def floor_s(record: RunRecord) -> float:
     return record.rounds * delay_s + transfer_s
 
 
-def first_inferences(measured: list[Measured], page: Path) -> str:
+def first_inferences(measured: list[StoredRun], page: Path) -> str:
     """Private inferences over the loopback device: classes, errors, rounds and bytes."""
     rows = [
         (
@@ -54,7 +54,7 @@ def first_inferences(measured: list[Measured], page: Path) -> str:
     return markdown((*head, *more), rows)
 
 
-def links(measured: list[Measured], page: Path) -> str:
+def links(measured: list[StoredRun], page: Path) -> str:
     """The same model over each link and executor, beside the link's floor."""
     rows = []
     for m in measured:
@@ -69,8 +69,8 @@ def links(measured: list[Measured], page: Path) -> str:
         rows.append(
             (
                 m.cell.network_name,
-                str(m.record.executor.get("executor", "")),
-                str(m.record.executor.get("shaper", "")),
+                m.record.executor.name if m.record.executor else "",
+                m.record.executor.shaper if m.record.executor else "",
                 probed,
                 m.seconds,
                 str(m.record.statistics.n),
@@ -84,23 +84,23 @@ def links(measured: list[Measured], page: Path) -> str:
     return markdown((*head, "floor s", "measured / floor", "CPU s", ""), rows)
 
 
-def shaper_cost(measured: list[Measured], page: Path) -> str:
+def shaper_cost(measured: list[StoredRun], page: Path) -> str:
     """What the user-space shaper took of a core, and how punctual it was."""
     rows = []
     for m in measured:
-        costs = m.record.executor.get("shaper_cost") or []
+        costs = m.record.executor.shaper_cost if m.record.executor else []
         if m.cell.experiment != "links" or not costs:
             continue
-        busier = max(costs, key=lambda cost: cost["cpu_share_peak"])
+        busier = max(costs, key=lambda cost: cost.cpu_share_peak)
         probes = [*m.record.link_before, *m.record.link_after]
         rows.append(
             (
                 f"`{m.cell.network_name}`",
-                str(m.record.executor["executor"]),
+                m.record.executor.name if m.record.executor else "",
                 f"{max(p.rtt_ms for p in probes):.3f} ({max(p.rtt_p99_ms for p in probes):.3f})",
-                f"{busier['cpu_share_peak']:.0%}",
-                f"{busier['cpu_seconds'] / busier['seconds']:.1%}",
-                f"{busier['late_us_p50']:.0f}, {busier['late_us_p99']:.0f}",
+                f"{busier.cpu_share_peak:.0%}",
+                f"{busier.cpu_seconds / busier.seconds:.1%}",
+                f"{busier.late_us_p50 or 0:.0f}, {busier.late_us_p99 or 0:.0f}",
                 m.link(page),
             )
         )
@@ -108,9 +108,9 @@ def shaper_cost(measured: list[Measured], page: Path) -> str:
     return markdown((*head, "late us: p50, p99", ""), rows)
 
 
-def variants(measured: list[Measured], page: Path) -> str:
+def variants(measured: list[StoredRun], page: Path) -> str:
     """One row per attention variant: what it holds, computes, sends, takes and errs by."""
-    by_name: dict[str, dict[str, Measured]] = {}
+    by_name: dict[str, dict[str, StoredRun]] = {}
     for m in measured:
         if m.cell.experiment == "variants":
             by_name.setdefault(m.cell.name, {})[m.cell.network_name] = m
@@ -154,7 +154,7 @@ def variants(measured: list[Measured], page: Path) -> str:
 class Peer:
     """One system's record of a model, and how many times as fast it is as accurate CrypTen on that link and machine."""
 
-    measured: Measured
+    measured: StoredRun
     system: str
     model: str
     times_as_fast: float | None
@@ -166,7 +166,7 @@ class Peer:
         return self.measured.record.statistics.median
 
 
-def compared(measured: Iterable[Measured]) -> list[Peer]:
+def compared(measured: Iterable[StoredRun]) -> list[Peer]:
     """The records of the peers: models, links and machines together, the slowest system of each first."""
     mine = (m for m in measured if m.cell.experiment == "peers" and m.cell.scale == "paper")
     of = [(m, *m.cell.name.removeprefix(f"{m.cell.network_name}-").rpartition("-")[::2]) for m in mine]
@@ -180,7 +180,7 @@ def compared(measured: Iterable[Measured]) -> list[Peer]:
     return sorted(found, key=lambda peer: (key(peer), -peer.seconds))
 
 
-def peers(measured: list[Measured], page: Path) -> str:
+def peers(measured: list[StoredRun], page: Path) -> str:
     """The same model on CrypTen and on SPU: a row a model, link and system, beside accurate CrypTen on that machine."""
     rows = [
         (
@@ -206,13 +206,15 @@ OVERHEAD_S = {"netns": 3.0, "docker": 8.0}
 """What the harness may take around a cell's parties, by executor."""
 
 
-def overhead(measured: list[Measured], page: Path) -> str:
+def overhead(measured: list[StoredRun], page: Path) -> str:
     """Seconds that the harness took around a cell's parties, by executor and network, of the newest code there."""
-    kinds: dict[tuple[str, str], list[Measured]] = {}
+    kinds: dict[tuple[str, str], list[StoredRun]] = {}
     for m in sorted(measured, key=lambda m: m.record.started_at, reverse=True):
         if m.record.overhead_s is not None:
-            of = kinds.setdefault((str(m.record.executor.get("executor", "")), m.record.request.network.name), [])
-            if not of or of[0].record.code.get("source") == m.record.code.get("source"):
+            of = kinds.setdefault(
+                (m.record.executor.name if m.record.executor else "", m.record.request.network.name), []
+            )
+            if not of or of[0].record.code.source == m.record.code.source:
                 of.append(m)
     rows = []
     for (name, network), cells in sorted(kinds.items()):
@@ -236,7 +238,7 @@ def overhead(measured: list[Measured], page: Path) -> str:
     return markdown(head, rows)
 
 
-TABLES: dict[str, Callable[[list[Measured], Path], str]] = {
+TABLES: dict[str, Callable[[list[StoredRun], Path], str]] = {
     "first_inferences": first_inferences,
     "links": links,
     "shaper_cost": shaper_cost,

@@ -8,16 +8,16 @@ from pathlib import Path
 
 from mpc_search.record import TrainingRecord
 from mpc_search.summary import seed_summaries
-from mpcvit_harness.measured import CLASSIFIERS, Measured, Trained, training_of
+from mpcvit_harness.stored import CLASSIFIERS, StoredRun, StoredTraining, training_of
 from mpcvit_harness.tables import markdown
 
-Table = Callable[[Sequence[Measured], Sequence[Trained], Path], str]
+Table = Callable[[Sequence[StoredRun], Sequence[StoredTraining], Path], str]
 
 
 def accuracies(sweep: str) -> Table:
     """A table of the trained models of `sweep`, the most accurate first, with every seed's record."""
 
-    def table(measured: Sequence[Measured], trainings: Sequence[Trained], page: Path) -> str:
+    def table(measured: Sequence[StoredRun], trainings: Sequence[StoredTraining], page: Path) -> str:
         of = [t for t in trainings if t.record.experiment == sweep and t.record.stage in CLASSIFIERS]
         rows = []
         for point in sorted(seed_summaries(t.record for t in of).values(), key=lambda point: -point.mean):
@@ -39,11 +39,11 @@ def accuracies(sweep: str) -> Table:
     return table
 
 
-def budgets(measured: Sequence[Measured], trainings: Sequence[Trained], page: Path) -> str:
+def budgets(measured: Sequence[StoredRun], trainings: Sequence[StoredTraining], page: Path) -> str:
     """Accuracy of each plan beside its measured seconds, the fastest first, of those seeds that were measured."""
-    pairs: dict[tuple[str, str], list[tuple[Measured, Trained]]] = {}
+    pairs: dict[tuple[str, str], list[tuple[StoredRun, StoredTraining]]] = {}
     for m in measured:
-        if m.cell.experiment == "budgets" and (training := training_of(m.record, m.cell.name, trainings)):
+        if m.cell.experiment == "budgets" and (training := training_of(m.record, trainings)):
             run = training.record.name.removesuffix(f"-s{training.record.seed}")
             pairs.setdefault((m.cell.name.removesuffix(f"-{training.record.name}"), run), []).append((m, training))
     rows = []

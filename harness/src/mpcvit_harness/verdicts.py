@@ -12,7 +12,7 @@ from scipy.stats import t
 
 from mpcvit_harness.claims import Claim, Claims, Tolerance
 from mpcvit_harness.formulas import FORMULAS, Quantity
-from mpcvit_harness.measured import Measured, Trained
+from mpcvit_harness.stored import StoredRun, StoredTraining
 
 Verdict = Literal["reproduced", "within shape", "not reproduced", "not run"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
@@ -31,31 +31,31 @@ class Evaluation:
     value: float | None = None
     difference: float | None = None
     n: int = 0
-    records: tuple[Measured | Trained, ...] = ()
+    records: tuple[StoredRun | StoredTraining, ...] = ()
     why: str = ""
     deviation: float | None = None
 
 
-def evaluate(claims: Claims, measured: Iterable[Measured], trained: Iterable[Trained] = ()) -> list[Evaluation]:
+def evaluate(claims: Claims, measured: Iterable[StoredRun], trained: Iterable[StoredTraining] = ()) -> list[Evaluation]:
     """The verdict on every claim, in their order.
 
     All cells of a claim are taken from one machine: of those that have them all, the one that measured last. Of several
     records of one cell on one machine the newest counts. No machine has a part in an accuracy: trainings are taken from
     all of them, seed by seed.
     """
-    machines: dict[str, dict[tuple[str, str], Measured]] = {}
-    for one in sorted(measured, key=lambda m: m.record.started_at):
+    machines: dict[str, dict[tuple[str, str], StoredRun]] = {}
+    for one in sorted((m for m in measured if m.is_latency), key=lambda m: m.record.started_at):
         machines.setdefault(one.machine, {})[one.cell.experiment, one.cell.name] = one
     runs = {(one.record.experiment, one.record.name): one for one in sorted(trained, key=lambda m: m.record.started_at)}
     return [_evaluate(claim, machines, runs, claims.commands) for claim in claims.claims]
 
 
-Runs = Mapping[tuple[str, str], Trained]
+Runs = Mapping[tuple[str, str], StoredTraining]
 
 
 def _evaluate(
     claim: Claim,
-    machines: dict[str, dict[tuple[str, str], Measured]],
+    machines: dict[str, dict[tuple[str, str], StoredRun]],
     runs: Runs,
     commands: dict[str, str],
 ) -> Evaluation:
@@ -108,7 +108,7 @@ def _evaluate_trainings(claim: Claim, runs: Runs, commands: dict[str, str]) -> E
     return Evaluation(claim, verdict, mean, difference, n, records, deviation=deviation)
 
 
-def _by_seed(quantity: Quantity, runs: Runs) -> dict[int, Trained]:
+def _by_seed(quantity: Quantity, runs: Runs) -> dict[int, StoredTraining]:
     """The runs of a quantity by their seed; a run that is named with its seed stands alone, whatever that is."""
     if alone := runs.get((quantity.experiment, quantity.cell)):
         return {-1: alone}
@@ -119,7 +119,7 @@ def _by_seed(quantity: Quantity, runs: Runs) -> dict[int, Trained]:
     }
 
 
-def _once(records: Iterable[Measured | Trained]) -> tuple[Measured | Trained, ...]:
+def _once(records: Iterable[StoredRun | StoredTraining]) -> tuple[StoredRun | StoredTraining, ...]:
     return tuple({m.file: m for m in records}.values())
 
 

@@ -18,10 +18,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mpcvit_harness import claims_tables
 from mpcvit_harness.claims import load
-from mpcvit_harness.measured import counted, training_of
 from mpcvit_harness.report import details, figures, tables
 from mpcvit_harness.report.trainings import Trained
 from mpcvit_harness.store import all_records, all_trainings
+from mpcvit_harness.stored import counted_runs, training_of
 from mpcvit_harness.verdicts import VERDICTS, Evaluation, evaluate
 from spu_bench.record import write_whole
 
@@ -96,7 +96,7 @@ def build(results: Path, out: Path, claims: Path | None = None) -> Path:
     """
     loaded = load(claims) if claims else None
     shown, trainings, unreadable = _read(results)
-    measured = [replace(m, file=_page(m.file)) for m in counted(results, results)]
+    measured = [replace(m, file=_page(m.file)) for m in counted_runs(results, results) if m.is_latency]
     evaluations = evaluate(loaded, measured, [replace(t, file=t.page) for t in trainings if t.counts]) if loaded else []
     machines = details.machines(shown, trainings)
     records, peers = tables.of_records(shown), tables.of_peers(measured)
@@ -123,7 +123,7 @@ def build(results: Path, out: Path, claims: Path | None = None) -> Path:
     )
     using = _using(evaluations)
     for one in shown:
-        training = training_of(one.record, one.record.cell["name"] if one.record.cell else "", trainings)
+        training = training_of(one.record, trainings)
         site.page(
             one.page,
             "cell.html",

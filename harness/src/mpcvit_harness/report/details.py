@@ -155,9 +155,8 @@ class Machine:
     @property
     def commits(self) -> Table:
         """A row a commit of which there are records."""
-        codes = [shown.record.code for shown in self.cells]
-        codes += [trained.record.code.model_dump() for trained in self.trainings]
-        counts = Counter((code.get("commit") or "", bool(code.get("dirty"))) for code in codes)
+        counts = Counter((shown.record.code.commit or "", bool(shown.record.code.dirty)) for shown in self.cells)
+        counts.update((each.record.code.commit or "", bool(each.record.code.dirty)) for each in self.trainings)
         rows = [
             (Field(commit), Field("with changes" if dirty else "as committed"), number(count, 0))
             for (commit, dirty), count in counts.most_common()
@@ -180,9 +179,9 @@ def machines(shown: Iterable[Shown], trainings: Iterable[Trained]) -> list[Machi
 
 
 def _of_run(record: RunRecord) -> Iterator[tuple[str, str]]:
-    yield from _flat(record.machine)
+    yield from _flat(record.machine.model_dump())
     for name in ("shaper", "congestion_control"):
-        yield from _flat({name: record.executor.get(name)})
+        yield from _flat({name: getattr(record.executor, name, None)})
     for party in record.parties:
         yield from _flat(party.versions, "version of ")
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 
 from mpcvit_harness.claims import Claims
 from mpcvit_harness.formulas import operation_name
-from mpcvit_harness.measured import CLASSIFIERS, Measured, training_of
 from mpcvit_harness.predictions import points
 from mpcvit_harness.report.charts import Bar, Dot, DotRow, Part, Point, Rows, Scale, Scatter, Tick, front
 from mpcvit_harness.report.trainings import Trained, seconds_of
+from mpcvit_harness.stored import CLASSIFIERS, StoredRun, training_of
 from mpcvit_harness.verdicts import Evaluation
 from spu_bench import RunRecord
 
@@ -55,7 +55,7 @@ FRONTS = {kind: (kind,) for kind in ("ours", "trained", "by_seconds")} | {"publi
 
 
 def pareto(
-    claims: Claims, evaluations: Iterable[Evaluation], measured: Sequence[Measured], trainings: Sequence[Trained]
+    claims: Claims, evaluations: Iterable[Evaluation], measured: Sequence[StoredRun], trainings: Sequence[Trained]
 ) -> list[Scatter]:
     """Accuracy against seconds over `wan`, a chart a data set: published rows, the same with our seconds, our own."""
     answers = {number: e for e in evaluations for number in e.claim.numbers if e.value is not None}
@@ -92,9 +92,9 @@ def pareto(
     ]
 
 
-def breakdown(measured: Iterable[Measured]) -> list[Rows]:
+def breakdown(measured: Iterable[StoredRun]) -> list[Rows]:
     """Seconds by operation of what ran over `wan`, an experiment a panel, the slowest first."""
-    panels: dict[str, list[Measured]] = {}
+    panels: dict[str, list[StoredRun]] = {}
     for m in measured:
         if m.cell.network_name == "wan" and any(party.operations for party in m.record.parties):
             panels.setdefault(m.cell.experiment, []).append(m)
@@ -112,7 +112,7 @@ def breakdown(measured: Iterable[Measured]) -> list[Rows]:
             ]
             name = _name(m)
             if [_name(other) for other in of].count(name) > 1:
-                name += f", {m.record.executor.get('executor', '')}"
+                name += f", {m.record.executor.name if m.record.executor else ''}"
             bars.append(Bar(name, m.file.as_posix(), parts, f"{_median(m):.2f} s"))
         shown = {part.kind for bar in bars for part in bar.parts}
         found.append(Rows(title, {kind: PARTS[kind][0] for kind in PARTS if kind in shown}, bars, []))
@@ -134,9 +134,9 @@ def seconds_by_part(record: RunRecord) -> dict[str, float]:
     return seconds
 
 
-def networks(measured: Iterable[Measured]) -> list[Rows]:
+def networks(measured: Iterable[StoredRun]) -> list[Rows]:
     """Seconds by network of every cell that ran over more than one, an experiment a panel, over a logarithmic scale."""
-    cells: dict[tuple[str, str], list[Measured]] = {}
+    cells: dict[tuple[str, str], list[StoredRun]] = {}
     for m in measured:
         cells.setdefault((m.cell.experiment, _name(m)), []).append(m)
     panels = []
@@ -156,7 +156,7 @@ def networks(measured: Iterable[Measured]) -> list[Rows]:
     return panels
 
 
-def prediction(measured: Iterable[Measured]) -> Scatter | None:
+def prediction(measured: Iterable[StoredRun]) -> Scatter | None:
     """Predicted against measured seconds; None where no record keeps a prediction."""
     found = points(measured)
     if not found:
@@ -187,7 +187,7 @@ def prediction(measured: Iterable[Measured]) -> Scatter | None:
     )
 
 
-def _trained(measured: Sequence[Measured], trainings: Sequence[Trained]) -> list[tuple[str, Point]]:
+def _trained(measured: Sequence[StoredRun], trainings: Sequence[Trained]) -> list[tuple[str, Point]]:
     """Points of our own models, by chart: where seconds were measured of trained weights, or of the same model."""
     over_wan = [m for m in measured if m.cell.network_name == "wan"]
     found = []
@@ -202,20 +202,19 @@ def _trained(measured: Sequence[Measured], trainings: Sequence[Trained]) -> list
             point = Point(_median(m), 100 * record.test.accuracy, kind, record.name, tip, trained.page.as_posix())
             found.append((_chart(record.data[0].name, m), point))
     for m in over_wan:
-        made_by = m.record.program.made_by if m.record.program else {}
-        training = made_by.get("training")
-        if training and training_of(m.record, m.cell.name, trainings) is None:
-            accuracy = f"{training['test_accuracy']:.2%} of {training['test_images']:,} test images"
+        training = m.record.program.training if m.record.program else None
+        if training and training_of(m.record, trainings) is None:
+            accuracy = f"{training.test_accuracy:.2%} of {training.test_images:,} test images"
             tip = f"{m.cell.name}\n{accuracy}\n{m.seconds} s measured"
-            point = Point(_median(m), 100 * training["test_accuracy"], "trained", m.cell.name, tip, m.file.as_posix())
-            found.append((_chart(training.get("data", "trained"), m), point))
+            point = Point(_median(m), 100 * training.test_accuracy, "trained", m.cell.name, tip, m.file.as_posix())
+            found.append((_chart(training.data or "trained", m), point))
     return found
 
 
-def _chart(data: str, m: Measured) -> str:
+def _chart(data: str, m: StoredRun) -> str:
     """Where a point of ours belongs: what takes seconds is another thing where heads go one after another."""
-    made_by = m.record.program.made_by if m.record.program else {}
-    return DATA_SETS.get(data, data) + (", heads one after another" if made_by.get("kernels") == "paper" else "")
+    kernels = m.record.program.made_by.kernels if m.record.program else None
+    return DATA_SETS.get(data, data) + (", heads one after another" if kernels == "paper" else "")
 
 
 def _short(model: str, mu: str | None, kd: bool) -> str:
@@ -225,21 +224,21 @@ def _short(model: str, mu: str | None, kd: bool) -> str:
     return f"{model.removesuffix('_vit').replace('_', ' ')}{f' {mu}' if mu else ''}{' KD' if kd else ''}"
 
 
-def _name(m: Measured) -> str:
+def _name(m: StoredRun) -> str:
     """A cell, with what it ran on where that is not the usual."""
     usual = {"semi2k", "beaver"}
     return m.cell.name if m.cell.protocol in usual else f"{m.cell.name}, {m.cell.protocol}"
 
 
-def _network(m: Measured) -> str:
+def _network(m: StoredRun) -> str:
     return m.cell.network_name if m.cell.network_name in NETWORKS else "another"
 
 
-def _said(m: Measured) -> str:
-    executor = m.record.executor.get("executor", "")
+def _said(m: StoredRun) -> str:
+    executor = m.record.executor.name if m.record.executor else ""
     return f"{_name(m)}\n{m.cell.network_name} ({executor}): {m.seconds} s"
 
 
-def _median(m: Measured) -> float:
+def _median(m: StoredRun) -> float:
     assert m.record.statistics is not None
     return m.record.statistics.median

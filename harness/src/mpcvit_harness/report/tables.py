@@ -8,12 +8,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from mpcvit_harness import claims_tables
+from mpcvit_harness.cell_record import CellRecord
 from mpcvit_harness.claims import Claims
-from mpcvit_harness.measured import Measured
 from mpcvit_harness.report.trainings import Trained
+from mpcvit_harness.stored import StoredRun
 from mpcvit_harness.tables import compared, markdown, plain_accuracy
 from mpcvit_harness.verdicts import Evaluation
-from spu_bench import RunRecord
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Shown:
     cell: str
     page: str
     file: str
-    record: RunRecord
+    record: CellRecord
 
 
 def number(value: float | None, digits: int = 3) -> Field:
@@ -134,7 +134,7 @@ def _record(row: Shown) -> tuple[Field, ...]:
     stats = record.statistics if record.status == "ok" else None
     counted = record.status == "ok" and bool(record.traffic())
     parties, accuracy = record.parties, record.accuracy
-    remarks = [remark.kind for remark in record.watch.remarks] if record.watch else []
+    remarks = [remark.kind for remark in record.remarks]
     return (
         Field(row.cell, links=((row.page, row.cell),)),
         Field(row.experiment),
@@ -160,11 +160,11 @@ def _record(row: Shown) -> tuple[Field, ...]:
         else Field(),
         Field(plain_accuracy(record)),
         Field(record.failure.problem if record.failure else ", ".join(remarks)),
-        Field((record.code.get("commit") or "")[:10] + ("+" if record.code.get("dirty") else "")),
+        Field((record.code.commit or "")[:10] + ("+" if record.code.dirty else "")),
     )
 
 
-def of_peers(measured: Iterable[Measured]) -> Table:
+def of_peers(measured: Iterable[StoredRun]) -> Table:
     """The same model on CrypTen and on SPU."""
     rows = [
         (

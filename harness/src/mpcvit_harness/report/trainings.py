@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from mpc_search.record import SUFFIX
-from mpcvit_harness import measured
+from mpcvit_harness import stored
 from mpcvit_harness.cells import canonical_sha256
-from mpcvit_harness.measured import Measured
 from mpcvit_harness.store import LOCAL
+from mpcvit_harness.stored import StoredRun
 
 _SHAPE = (
     *("image_size", "channels", "patch", "layers", "heads", "dim", "mlp_ratio", "num_classes"),
@@ -21,7 +21,7 @@ _SHAPE = (
 
 
 @dataclass(frozen=True)
-class Trained(measured.Trained):
+class Trained(stored.StoredTraining):
     """A training record, good or not, and its file relative to the root of the store."""
 
     @property
@@ -36,7 +36,7 @@ class Trained(measured.Trained):
         return good and self.file.parts[0] != LOCAL
 
 
-def seconds_of(trained: Trained, records: Iterable[Measured]) -> list[Measured]:
+def seconds_of(trained: Trained, records: Iterable[StoredRun]) -> list[StoredRun]:
     """The records of private inferences of the same architecture and plan: weights change no latency."""
     model = trained.record.model
     if model is None:
@@ -45,14 +45,14 @@ def seconds_of(trained: Trained, records: Iterable[Measured]) -> list[Measured]:
     wanted = _architecture(model.config.to_dict(), model.attention, model.gelu, plan)
     found = []
     for m in records:
-        made_by = m.record.program.made_by if m.record.program else {}
-        if "config" not in made_by:
+        made_by = m.record.program.made_by if m.record.program else None
+        if made_by is None or made_by.config is None:
             continue  # no model of vit_models
-        if _architecture(made_by["config"], made_by["attention"], made_by["gelu"], made_by["plan"]) == wanted:
+        if _architecture(made_by.config, made_by.attention, made_by.gelu, made_by.plan) == wanted:
             found.append(m)
     return found
 
 
-def _architecture(config: dict[str, Any], attention: str, gelu: str | None, plan: dict[str, Any] | None) -> str:
+def _architecture(config: dict[str, Any], attention: str | None, gelu: str | None, plan: dict[str, Any] | None) -> str:
     shape = {name: config.get(name) for name in _SHAPE}
     return canonical_sha256([shape, attention, gelu, plan])

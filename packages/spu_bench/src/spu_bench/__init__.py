@@ -1,4 +1,9 @@
-"""Secure two-party inference on SecretFlow SPU, measured: parties, links, statistics, records."""
+"""Secure two-party inference on SecretFlow SPU, measured: parties, links, statistics, records.
+
+Public modules, beside the names below: `spu_bench.record` (what a record holds), `spu_bench.provenance` (machine and
+code), `spu_bench.measurement_version`, `spu_bench.samples`, `spu_bench.watch`, `spu_bench.options` (presets),
+`spu_bench.network`, `spu_bench.executors`, `spu_bench.cost`.
+"""
 
 from __future__ import annotations
 
@@ -8,24 +13,25 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from spu_bench.cost.predict import predict
     from spu_bench.errors import SpuBenchError
+    from spu_bench.measured_run import RunFailed, recount, run
     from spu_bench.network import Network
     from spu_bench.options import Options
     from spu_bench.predicted_latency import Prediction
     from spu_bench.program import Program, load_program
     from spu_bench.record import RunRecord
-    from spu_bench.runner import RunFailed, run
 
 _HOMES = {
     "Network": "network",
     "Options": "options",
     "Prediction": "predicted_latency",
     "Program": "program",
-    "RunFailed": "runner",
+    "RunFailed": "measured_run",
     "RunRecord": "record",
     "SpuBenchError": "errors",
     "load_program": "program",
     "predict": "cost.predict",
-    "run": "runner",
+    "recount": "measured_run",
+    "run": "measured_run",
 }
 
 __all__ = [
@@ -38,6 +44,7 @@ __all__ = [
     "SpuBenchError",
     "load_program",
     "predict",
+    "recount",
     "run",
 ]
 

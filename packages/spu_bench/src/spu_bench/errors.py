@@ -28,6 +28,7 @@ REASONS = {
     "walltime": "the time limit was reached",
     "memory": "a party was killed for its memory",
     "link": "the probed link is not the link that was asked for",
+    "wrong_result": "the run is whole, but its logits are wrong",
     "failed": "anything else",
 }
 

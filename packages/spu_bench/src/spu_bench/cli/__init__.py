@@ -19,12 +19,12 @@ from spu_bench.cli import runtime as runtime_cli
 from spu_bench.cli.cost import predict_command, profile_machine_command
 from spu_bench.errors import SpuBenchError
 from spu_bench.executors.loopback import cores_per_party
+from spu_bench.measured_run import RunFailed, run
 from spu_bench.options import PRESETS, Options
 from spu_bench.party import launch
 from spu_bench.party.spu095 import run_party
 from spu_bench.program import load_program
 from spu_bench.record import RunRecord
-from spu_bench.runner import RunFailed, run
 from spu_bench.session import load_session
 
 app = typer.Typer(
@@ -87,6 +87,8 @@ def run_command(
     if json is not None:
         record.save(json)
     Console().print(_table(record))
+    if record.status == "wrong":
+        raise record.wrong_logits()
 
 
 @app.command()

@@ -8,11 +8,11 @@ from spu_bench.cost.machine_costs import MachineCosts
 from spu_bench.cost.predict import step_costs
 from spu_bench.cost.prediction import check, estimate
 from spu_bench.cost.step_timing import LOCKSTEP, Progress
+from spu_bench.measured_run import run
 from spu_bench.network import Network
 from spu_bench.options import Options
 from spu_bench.program import Program
 from spu_bench.record import RunRecord
-from spu_bench.runner import run
 
 PROFILE_NETWORK = Network(
     name="profile-machine",
@@ -63,7 +63,7 @@ def profile_machine(
         )
         without = estimate(steps, PROFILE_NETWORK, 0.0)
         costs.wake_s = wake_time(record, without.seconds, without.turns)
-        costs.wake_from = f"{record.request.network.rtt_ms:g} ms of RTT, executor {record.executor['executor']}"
+        costs.wake_from = f"{record.request.network.rtt_ms:g} ms of RTT, executor {record.request.executor}"
         costs.save(path)
     return costs
 

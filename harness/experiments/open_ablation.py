@@ -15,8 +15,7 @@ from typing import Any
 
 from mpcvit_harness.cells import Cell, ModelSpec
 from mpcvit_harness.open_models import cifar, session, smoke
-from spu_bench import RunRecord
-from spu_bench.options import PRESETS
+from spu_bench import Options, RunRecord
 from vit_models.kernels.tuned import PARTS
 
 SOFTMAX_ALONE = {"exponential", "octaves"}
@@ -29,7 +28,7 @@ def variants(attention: str) -> dict[str, tuple[ModelSpec, dict[str, Any]]]:
         "nothing": (session(attention), {}),
         **{part: (session(attention, without=part), {}) for part in parts},
         "weights opened once": (cifar(attention), {}),
-        "exact truncation": (session(attention), {"options": PRESETS["local-truncation"].options}),
+        "exact truncation": (session(attention), {"options": Options.load("local-truncation")}),
     }
 
 

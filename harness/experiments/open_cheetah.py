@@ -13,10 +13,9 @@ from __future__ import annotations
 
 from mpcvit_harness.cells import Cell
 from mpcvit_harness.open_models import cifar, smoke
-from spu_bench import RunRecord
-from spu_bench.options import PRESETS
+from spu_bench import Options, RunRecord
 
-OPTIONS = PRESETS["cheetah-lsb"].options
+OPTIONS = Options.load("cheetah-lsb")
 REPEATS = {"loopback": 3, "lan": 2, "wan": 2}
 
 CELLS = [

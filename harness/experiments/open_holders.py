@@ -16,10 +16,9 @@ from typing import Any
 
 from mpcvit_harness.cells import Cell
 from mpcvit_harness.open_models import cifar, smoke
-from spu_bench import RunRecord
-from spu_bench.options import PRESETS
+from spu_bench import Options, RunRecord
 
-PRIVATE = PRESETS["private"].options
+PRIVATE = Options.load("private")
 HOLDINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "shared": ({}, {}),
     "private": ({}, {"options": PRIVATE}),

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from mpcvit_harness.cells import Cell
 from mpcvit_harness.open_models import session, smoke
-from spu_bench import RunRecord
-from spu_bench.options import PRESETS
+from spu_bench import Options, RunRecord
 
 ROUNDS = {"softmax": 560, "mix": 500, "scale": 320}
 MODES = ("exact", "local-truncation")
@@ -24,7 +23,7 @@ CELLS = [
             name=f"{mode}-{attention}",
             model=session(attention),
             network="wan",
-            options=PRESETS[mode].options,
+            options=Options.load(mode),
             repeats=6,
             scale="paper",
             labels={"attention": attention, "options": mode},

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from mpcvit_harness.cells import Cell
 from mpcvit_harness.open_models import cifar, smoke
-from spu_bench import RunRecord
-from spu_bench.options import PRESETS
+from spu_bench import PRESETS, Options, RunRecord
 
 KERNELS = {"semi2k": "tuned", "cheetah": "tuned_he"}
 
@@ -24,7 +23,7 @@ CELLS = [
             model=cifar("softmax", config="vit_4_4_28", kernels=KERNELS[protocol]),
             protocol=protocol,
             network=network,
-            options=preset.options,
+            options=Options.load(name),
             repeats=3,
             scale="paper",
             labels={"attention": "softmax", "kernels": KERNELS[protocol], "options": name},
@@ -33,7 +32,7 @@ CELLS = [
         for protocol in preset.protocols
         for network in ("loopback", "wan")
     ),
-    smoke("open_presets", "private", cifar("scale"), options=PRESETS["private"].options),
+    smoke("open_presets", "private", cifar("scale"), options=Options.load("private")),
 ]
 
 

@@ -15,8 +15,7 @@ from __future__ import annotations
 
 from mpcvit_harness.cells import Cell
 from mpcvit_harness.open_models import TRAINED, cifar, smoke
-from spu_bench import RunRecord
-from spu_bench.options import PRESETS
+from spu_bench import Options, RunRecord
 
 MODES = ("exact", "local-truncation")
 
@@ -26,7 +25,7 @@ CELLS = [
             experiment="open_truncation",
             name=f"{kernels}-{mode}",
             model=TRAINED.model_copy(update={"kernels": kernels}),
-            options=PRESETS[mode].options,
+            options=Options.load(mode),
             images=200,
             repeats=5,
             timeout_s=10_800,
@@ -38,7 +37,7 @@ CELLS = [
         for mode in MODES
     ),
     *(
-        smoke("open_truncation", mode, cifar("scale"), options=PRESETS[mode].options, repeats=20, may_be_wrong=True)
+        smoke("open_truncation", mode, cifar("scale"), options=Options.load(mode), repeats=20, may_be_wrong=True)
         for mode in MODES
     ),
 ]

@@ -12,7 +12,7 @@ from scipy.stats import spearmanr
 
 from mpc_search.record import TrainingRecord
 from spu_bench import RunRecord
-from spu_bench.party.spu_profile import OperationStats
+from spu_bench.record import OperationStats
 
 MEDIAN = "statistics.median"
 

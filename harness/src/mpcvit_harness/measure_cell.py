@@ -11,7 +11,6 @@ from pathlib import Path
 from mpc_search import SearchError
 from mpcvit_harness.cell_record import CellRecord
 from mpcvit_harness.cells import SCALES, Cell
-from mpcvit_harness.errors import HarnessError
 from mpcvit_harness.prepare import Prepared, prepare
 from mpcvit_harness.store import Store
 from spu_bench import RunFailed, RunRecord, SpuBenchError, provenance, run
@@ -120,11 +119,11 @@ def _run(cell: Cell, prepared: Prepared) -> RunRecord:
 def _not_exported(cell: Cell, error: Exception) -> RunRecord:
     """The record of a cell whose model could not be made or exported."""
     problem, _, fix = str(error).partition(" Fix: ")
-    known = isinstance(error, (SpuBenchError, HarnessError, SearchError, ValueError))
+    known = isinstance(error, (SpuBenchError, SearchError, ValueError))
     return RunRecord(
         status="failed",
         failure=Failure(
-            reason=error.reason if isinstance(error, (SpuBenchError, HarnessError)) else "bad_input",
+            reason=error.reason if isinstance(error, SpuBenchError) else "bad_input",
             problem=f"The model cannot be exported: {problem if known else repr(error)}",
             fix=fix or "correct the model of the cell.",
         ),

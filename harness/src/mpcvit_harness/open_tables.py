@@ -11,7 +11,7 @@ from mpcvit_harness.cells import ModelSpec
 from mpcvit_harness.paper_tables import WRONG, median
 from mpcvit_harness.stored import StoredRun
 from mpcvit_harness.tables import floor_s, markdown, plain_accuracy
-from spu_bench.options import PRESETS
+from spu_bench import PRESETS
 
 GIB = 2**30
 COST = ("seconds: median [range]", "rounds", "MB sent by a party", "largest logit error")

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import jax
+import psutil
 import pytest
 
 from spu_bench import Options, RunFailed, RunRecord, SpuBenchError, load_program, run, runtimes
@@ -84,9 +88,13 @@ def test_rounds_are_those_of_the_protocol_and_settings_reach_it(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("attention", "more", "complaint"),
     [
-        ("two_quad", {}, "has not the attention 'two_quad'.*Fix: take one of softmax, relu_softmax, scale"),
-        ("scale", {"gelu": "exact"}, "has not a GeLU 'exact' that is right.*Fix: export with gelu one of tanh"),
-        ("scale", {"weights": "public"}, "has not public arguments.*Fix: export the Program with weights='server'"),
+        ("two_quad", {}, "does not support the attention 'two_quad'.*Fix: take one of softmax, relu_softmax, scale"),
+        ("scale", {"gelu": "exact"}, "does not support a correct GeLU 'exact'.*Fix: export with gelu one of tanh"),
+        (
+            "scale",
+            {"weights": "public"},
+            "does not support public arguments.*Fix: export the Program with weights='server'",
+        ),
     ],
 )
 def test_a_model_that_crypten_cannot_run_is_refused(
@@ -104,7 +112,7 @@ def test_a_model_that_crypten_cannot_run_is_refused(
         ({"runtime": {"functions": {"no_such": 1}}}, "no setting 'functions.no_such'.*use one of encoder"),
         ({"runtime": {"functions": {"sqrt_nr_iters": "many"}}}, "sqrt_nr_iters cannot be 'many'.*its default, 3"),
         ({"runtime": {"debug": {"validation_mode": True}}}, "no setting 'debug.validation_mode'"),
-        ({"link": {"throttle_window_size": 1}}, r"CrypTen 0\.4\.1 has no link options"),
+        ({"link": {"throttle_window_size": 1}}, r"CrypTen 0\.4\.1 takes no link options"),
     ],
 )
 def test_unknown_settings_are_refused(tmp_path: Path, options: dict[str, Any], complaint: str) -> None:
@@ -112,6 +120,46 @@ def test_unknown_settings_are_refused(tmp_path: Path, options: dict[str, Any], c
     with pytest.raises(SpuBenchError, match=complaint) as caught:
         run_crypten(exported(tmp_path / "program", "scale"), options=Options(**options))
     assert caught.value.reason == "bad_input"
+
+
+def start_party(rank: int, program: Path, directory: Path, *more: str) -> subprocess.Popen[str]:
+    """`spu-bench party` with the link file of `directory`."""
+    command = [sys.executable, "-m", "spu_bench", "party", "--rank", str(rank), "--program", str(program)]
+    command += ["--link", str(directory / "link.toml"), *more]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture
+def link(tmp_path: Path) -> Path:
+    """A directory with a link file for two parties on this machine."""
+    with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
+        ports = [listener.getsockname()[1] for listener in (first, second)]
+    parties = "".join(f'[[party]]\naddress = "127.0.0.1"\nport = {port}\n' for port in ports)
+    head = f'protocol = "beaver"\nruntime = "{VERSION}"\nrepeats = 200\nconnect_timeout_s = 60\n'
+    (tmp_path / "link.toml").write_text(head + parties)
+    return tmp_path
+
+
+def test_an_interface_that_does_not_exist(link: Path) -> None:
+    """As on SPU, before a peer is called."""
+    party = start_party(0, exported(link / "program", "scale"), link, "--interface", "no-such0")
+    _, errors = party.communicate(timeout=60)
+    assert party.returncode == 2 and "There is no network interface 'no-such0'" in errors
+
+
+def test_a_peer_that_dies_half_way(link: Path) -> None:
+    """As on SPU: the survivor ends with one line that names the lost party, not with PyTorch's error."""
+    program = exported(link / "program", "softmax")
+    parties = [start_party(rank, program, link) for rank in (0, 1)]
+    deadline = time.monotonic() + 120
+    while not any(child.cpu_times().user > 4 for child in psutil.Process(parties[1].pid).children()):
+        assert parties[1].poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    parties[1].kill()
+    _, errors = parties[0].communicate(timeout=60)
+    assert parties[0].returncode == 1
+    assert errors.startswith("error: Party 1 was lost") and len(errors.splitlines()) == 1
+    parties[1].communicate()
 
 
 FUNCTIONS = """

@@ -14,18 +14,20 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from spu_bench import Network, Options, RunRecord
+from spu_bench.errors import REASONS
 from spu_bench.executors.description import ExecutorDescription
 from spu_bench.network.probe import NetworkProbe
-from spu_bench.party.spu_profile import OperationStats, Traffic
 from spu_bench.provenance import CodeVersion, Machine, SourceVersion
 from spu_bench.record import (
     Accuracy,
     Failure,
     Inference,
     MadeBy,
+    OperationStats,
     PartyOutcome,
     ProgramIdentity,
     Request,
+    Traffic,
     TrainingOrigin,
     write_whole,
 )
@@ -60,7 +62,7 @@ operations = st.builds(
     sent_messages=counts,
     received_messages=counts,
 )
-failures = st.builds(Failure, reason=words, problem=words, fix=words)
+failures = st.builds(Failure, reason=st.sampled_from(sorted(REASONS)), problem=words, fix=words)
 parties = st.builds(
     PartyOutcome,
     rank=st.integers(0, 2),

@@ -12,7 +12,7 @@ from mpcvit_harness.formulas import operation_name
 from mpcvit_harness.report.tables import Field, Shown, Table, number
 from mpcvit_harness.report.trainings import Trained
 from spu_bench import RunRecord
-from spu_bench.party.spu_profile import OperationStats
+from spu_bench.record import OperationStats
 
 MOST_CLASSES = 20
 """With more classes a confusion matrix is no picture: the pairs most often confused are shown."""

@@ -1,8 +1,9 @@
 """Secure two-party inference on SecretFlow SPU, measured: parties, links, statistics, records.
 
 Public modules, beside the names below: `spu_bench.record` (what a record holds), `spu_bench.provenance` (machine and
-code), `spu_bench.measurement_version`, `spu_bench.samples`, `spu_bench.watch`, `spu_bench.options` (presets),
-`spu_bench.network`, `spu_bench.executors`, `spu_bench.cost`.
+code), `spu_bench.measurement_version`, `spu_bench.samples`, `spu_bench.watch`, `spu_bench.protocols` (and their presets),
+`spu_bench.runtimes`, `spu_bench.options`, `spu_bench.network`, `spu_bench.executors`, `spu_bench.cost`.
+Importing this package imports none of its modules: each name is loaded when it is first used.
 """
 
 from __future__ import annotations
@@ -18,16 +19,21 @@ if TYPE_CHECKING:
     from spu_bench.options import Options
     from spu_bench.predicted_latency import Prediction
     from spu_bench.program import Program, load_program
-    from spu_bench.record import RunRecord
+    from spu_bench.protocols import PRESETS, PROTOCOLS
+    from spu_bench.record import OperationStats, RunRecord, Traffic
 
 _HOMES = {
+    "PRESETS": "protocols",
+    "PROTOCOLS": "protocols",
     "Network": "network",
+    "OperationStats": "record",
     "Options": "options",
     "Prediction": "predicted_latency",
     "Program": "program",
     "RunFailed": "measured_run",
     "RunRecord": "record",
     "SpuBenchError": "errors",
+    "Traffic": "record",
     "load_program": "program",
     "predict": "cost.predict",
     "recount": "measured_run",
@@ -35,13 +41,17 @@ _HOMES = {
 }
 
 __all__ = [
+    "PRESETS",
+    "PROTOCOLS",
     "Network",
+    "OperationStats",
     "Options",
     "Prediction",
     "Program",
     "RunFailed",
     "RunRecord",
     "SpuBenchError",
+    "Traffic",
     "load_program",
     "predict",
     "recount",
@@ -50,7 +60,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # The probe and the process that delays packets import this package too: they are not to wait for SPU to load.
+    # The probe and the process that delays packets import this package too, and must not wait for SPU to load.
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

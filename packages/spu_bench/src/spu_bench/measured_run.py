@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from spu_bench import executors, provenance, runtimes
+from spu_bench import executors, protocols, provenance, runtimes
 from spu_bench.count_traffic import count_traffic, counts_itself
 from spu_bench.errors import SpuBenchError
 from spu_bench.executors.base import Executor
@@ -18,10 +18,9 @@ from spu_bench.executors.hosts import HostsExecutor
 from spu_bench.executors.scratch import scratch_directory
 from spu_bench.network import Network
 from spu_bench.network.probe import judge, probe
-from spu_bench.options import Options, trust_model
-from spu_bench.party.spu095 import CLIENT
-from spu_bench.party.spu_profile import Traffic
-from spu_bench.party_processes import LOG, OUTPUTS, PartiesFailed, lay_out, make_session, run_parties
+from spu_bench.options import Options
+from spu_bench.party import CLIENT
+from spu_bench.party_processes import LOG, OUTPUTS, PartiesFailed, make_directories, make_session, run_parties
 from spu_bench.program import Array, Program, read_npz
 from spu_bench.provenance import SourceVersion
 from spu_bench.record import (
@@ -33,6 +32,7 @@ from spu_bench.record import (
     ProgramIdentity,
     Request,
     RunRecord,
+    Traffic,
 )
 from spu_bench.samples import summarize
 from spu_bench.watch import Watch
@@ -99,7 +99,7 @@ def run(
         ),
         machine=provenance.machine(),
         code=provenance.code(),
-        trust=trust_model(protocol, options),
+        trust=protocols.get(protocol).trust_model(options.runtime),
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         duration_s=0.0,
     )
@@ -154,7 +154,7 @@ def _measure(
     request = record.request
     with contextlib.ExitStack() as stack:
         scratch = stack.enter_context(scratch_directory())
-        directories = lay_out(scratch, request.protocol, program, inputs)
+        directories = make_directories(scratch, request.protocol, program, inputs)
         if request.network.is_shaped:
             stack.enter_context(executors.measurement_lock())  # two latencies measured at once are none
         _set_traffic(record, _run_on_hosts(record, executor, program, scratch, directories, keep_logs))

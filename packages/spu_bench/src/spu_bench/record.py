@@ -19,14 +19,13 @@ from pydantic import (
     model_validator,
 )
 
-from spu_bench.errors import SpuBenchError
+from spu_bench.errors import Reason, SpuBenchError
 from spu_bench.executors.description import ExecutorDescription
 from spu_bench.measurement_version import MEASUREMENT_VERSION
 from spu_bench.migrations import migrate
 from spu_bench.network import Network
 from spu_bench.network.probe import NetworkProbe
 from spu_bench.options import Options
-from spu_bench.party.spu_profile import OperationStats, Traffic
 from spu_bench.predicted_latency import Prediction
 from spu_bench.provenance import CodeVersion, Machine
 from spu_bench.samples import SampleStatistics
@@ -101,6 +100,31 @@ class ProgramIdentity(Strict):
     training: TrainingOrigin | None = None
 
 
+class Traffic(BaseModel):
+    """What one party sent and received: bytes of payload, and messages."""
+
+    sent_bytes: int
+    received_bytes: int
+    sent_messages: int
+    received_messages: int
+
+
+class OperationStats(BaseModel):
+    """One kind of operation in one run of one party: calls, seconds of wall time, traffic as in `Traffic`.
+
+    A version of SPU that does not count an operation's traffic leaves None.
+    """
+
+    sent_bytes: int | None = None
+    received_bytes: int | None = None
+    sent_messages: int | None = None
+    received_messages: int | None = None
+    layer: str
+    name: str
+    calls: int
+    seconds: float
+
+
 class Inference(Strict):
     """One inference at one party: seconds of sharing the input, of the protocol, of revealing; the link's totals.
 
@@ -121,7 +145,7 @@ class Inference(Strict):
 class Failure(Strict):
     """Why a run has no valid result: a word of `errors.REASONS`, what was wrong, what to do."""
 
-    reason: str
+    reason: Reason
     problem: str
     fix: str
 
@@ -130,11 +154,11 @@ class PartyOutcome(Strict):
     """What one party reports of itself.
 
     Operations are those of the last inference; `threads` is the cap on compute threads (0: none was set), `cpu_s` the
-    process's CPU time, `shared_bytes` what it sent of weights', inputs' and outputs' shares, beside SPU's link.
+    CPU time of its processes, `shared_bytes` what it sent of weights', inputs' and outputs' shares, beside SPU's link.
     `traffic_counted_by` says where the link's bytes and messages come from: "profile", SPU's own statistics of each
-    inference; "relay", one more run of the same Program on loopback, over a relay that counted (spu_bench.relay);
-    "crypten", CrypTen's own counters of each inference, whose messages are collective operations: gloo takes four
-    one-way delays for each.
+    inference; "relay", one more run of the same Program on loopback, over a relay that counted
+    (spu_bench.counting_relay); "crypten", CrypTen's own counters of each inference, whose messages are collective
+    operations: gloo takes four one-way delays for each.
     """
 
     rank: int
@@ -191,7 +215,7 @@ class RunRecord(Strict):
     `correctness` compares the logits with those in plaintext (the Program's own reference, or given ones): "right" if
     none is further off than `error_bound`. The status is "wrong" exactly where the correctness is.
     `samples_s` are the seconds of the protocol alone (the slower party's), one per inference after the warm-up.
-    `trust` is what the parties have to trust each other with (options.trust_model). `link_before` and `link_after` are
+    `trust` is what the parties have to trust each other with (`protocols`). `link_before` and `link_after` are
     what a probe saw of the link around the run, `watch` what was seen of the machine during it. `overhead_s` is what
     the harness took around the parties' processes: to open and close their hosts, to shape and to probe their link.
     Both are None in records that did not keep them. `prediction` is what the cost model said of the same Program,

@@ -1,8 +1,8 @@
 """MPC-friendly Vision Transformers in JAX: heterogeneous attention, plans, checkpoint import and export to MPC.
 
 `Model` is a config with its attention, plan and activation; `init`, `apply`, `calibrate` and `export_program` are its
-methods as functions of a config. Public submodules: `kernels` (kernel sets), `kernels.tuned` (`PARTS`), and `types` (the
-types of arrays and of nested parameters).
+methods as functions of a config. Public submodules: `kernels` (kernel sets), `kernels.tuned` (`PARTS`), and `types`
+(arrays and nested parameters).
 """
 
 __version__ = "0.1.0"

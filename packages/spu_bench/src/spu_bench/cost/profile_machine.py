@@ -7,11 +7,12 @@ from pathlib import Path
 from spu_bench.cost.machine_costs import MachineCosts
 from spu_bench.cost.predict import step_costs
 from spu_bench.cost.prediction import check, estimate
-from spu_bench.cost.step_timing import LOCKSTEP, Progress
+from spu_bench.cost.step_timing import Progress
 from spu_bench.measured_run import run
 from spu_bench.network import Network
 from spu_bench.options import Options
 from spu_bench.program import Program
+from spu_bench.protocols import PROTOCOLS
 from spu_bench.record import RunRecord
 
 PROFILE_NETWORK = Network(
@@ -51,7 +52,7 @@ def profile_machine(
     if wake_s is not None:
         costs.wake_s, costs.wake_from = wake_s, "as given"
     costs.save(path)
-    if wake_s is None and protocol in LOCKSTEP:
+    if wake_s is None and PROTOCOLS[protocol].lock_step:
         record = run(
             program,
             protocol=protocol,

@@ -288,7 +288,7 @@ class DockerExecutor:
 
 
 def _build_option(runtime: runtimes.Runtime) -> str:
-    return "" if runtime.package is None else f" --runtime {runtime.version}"
+    return "" if runtime.python is None else f" --runtime {runtime.version}"
 
 
 def sweep(engine: Any) -> None:

@@ -1,7 +1,7 @@
-"""The ViT family with CrypTen's own functions: what a user of CrypTen would write, from a Program's description.
+"""The ViT family in CrypTen's own functions, as a user of CrypTen would write it.
 
-CrypTen runs no HLO. What a Program's `made_by` says of its model, and its arrays by name, are enough for a ViT-Lite
-with Softmax, ReLU-Softmax and Scale attention, alone or mixed over heads; all heads run in one batch.
+CrypTen runs no HLO. It needs the Program's arrays by name, and what its `made_by` says of the model: a ViT-Lite with
+Softmax, ReLU-Softmax or Scale attention, alone or mixed over heads. All heads run in one batch.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch
 from crypten.config import cfg
 
 from spu_bench.errors import SpuBenchError
+from spu_bench.party.task import Manifest
 
 Tensor = Any
 """A crypten.CrypTensor: CrypTen has no types."""
@@ -30,7 +31,7 @@ def _softmax(scores: Tensor) -> Tensor:
 
 def _relu_softmax(scores: Tensor) -> Tensor:
     positive = scores.relu()
-    # as CrypTen's own softmax does, since a sum of ReLUs has no sign to find out
+    # as CrypTen's own softmax does: a sum of ReLUs is never negative
     with cfg.temp_override({"functions.reciprocal_all_pos": True}):
         return positive * (positive.sum(-1, keepdim=True) + _EPS).reciprocal()
 
@@ -62,7 +63,7 @@ GELUS: dict[str, Callable[[Tensor], Tensor]] = {"tanh": _tanh_gelu, "quad": _qua
 
 @dataclass(frozen=True)
 class Model:
-    """A model of the family: `kinds` names the attention of every head, a row a layer."""
+    """A model of the family: `kinds` names the attention of every head, one row for each layer."""
 
     patch: int
     width: int
@@ -70,24 +71,24 @@ class Model:
     gelu: str
 
 
-def read(manifest: dict[str, Any]) -> Model:
-    """The model that a Program's manifest describes; SpuBenchError where CrypTen has not what it needs."""
+def read(manifest: Manifest) -> Model:
+    """The model that a Program's manifest describes; raises SpuBenchError where CrypTen cannot run it."""
     made_by = manifest["made_by"]
     config = made_by.get("config")
     if not isinstance(config, dict):
-        raise _lacks("a Program that does not name its model", "export it with vit_models.export_program.")
+        raise _unsupported("a Program whose made_by names no model", "export it with vit_models.export_program.")
     if any(each["holder"] == "public" for each in manifest["arguments"]):
-        raise _lacks("public arguments", "export the Program with weights='server'.")
+        raise _unsupported("public arguments", "export the Program with weights='server'.")
     if made_by.get("kernels") not in ("plain", "paper") or made_by.get("fuse"):
-        raise _lacks("weights laid out for other kernels", "export with kernels='plain' and without fuse.")
+        raise _unsupported("kernels other than plain and paper", "export with kernels='plain' and without fuse.")
     if config["conv"] is not None or config["pool"] != "class":
-        raise _lacks(f"the tokenizer or pooling of {config['name']!r}", "take a model whose name starts with vit.")
+        raise _unsupported(f"the tokenizer or pooling of {config['name']!r}", "take a model named vit_...")
     if made_by["gelu"] not in GELUS:
         # its erf is a Taylor series whose powers are not those of its argument: x^5 comes out as x^6 (0.4.1, power.py)
-        raise _lacks(f"a GeLU {made_by['gelu']!r} that is right", f"export with gelu one of {', '.join(GELUS)}.")
+        raise _unsupported(f"a correct GeLU {made_by['gelu']!r}", f"export with gelu one of {', '.join(GELUS)}.")
     plan = made_by.get("plan") or {"attention": None, "gelu": None}
     if plan["gelu"] is not None:
-        raise _lacks("a choice of tokens that keep GeLU", "take a plan without a gelu part.")
+        raise _unsupported("a plan that keeps GeLU for some tokens", "take a plan without a gelu part.")
     return Model(
         patch=config["patch"],
         width=config["head_dim"] or config["dim"] // config["heads"],
@@ -104,17 +105,17 @@ def _kinds(attention: str, choice: Any, heads: int) -> tuple[str, ...]:
     on, *off = _MIXES.get(attention) or attention.split("+")
     for kind in (on, *off):
         if kind not in ATTENTIONS:
-            raise _lacks(f"the attention {kind!r}", f"take one of {', '.join(ATTENTIONS)}, or a mix of two.")
+            raise _unsupported(f"the attention {kind!r}", f"take one of {', '.join(ATTENTIONS)}, or a mix of two.")
     if not off:
         return (on,) * heads
     if choice is None or choice["level"] not in ("head", "layer"):
-        raise _lacks("a mix over rows, or in its search form", "take a plan of heads or layers.")
+        raise _unsupported("a mix over rows, or in its search form", "take a plan of heads or layers.")
     bits: list[int] = choice["on"] * (heads if choice["level"] == "layer" else 1)
     return tuple(on if bit else off[0] for bit in bits)
 
 
-def _lacks(what: str, fix: str) -> SpuBenchError:
-    return SpuBenchError(f"CrypTen 0.4.1 cannot run this Program: it has not {what}.", fix, "bad_input")
+def _unsupported(what: str, fix: str) -> SpuBenchError:
+    return SpuBenchError(f"CrypTen 0.4.1 cannot run this Program: it does not support {what}.", fix, "bad_input")
 
 
 def evaluate(model: Model, held: dict[str, Tensor]) -> Tensor:

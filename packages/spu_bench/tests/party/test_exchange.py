@@ -129,7 +129,7 @@ def test_strangers_are_turned_away() -> None:
 def test_a_peer_that_never_comes(rank: int) -> None:
     """Whoever waits, or calls, gives up after the time it was given and names the other."""
     endpoints = [("127.0.0.1", free_port()), ("127.0.0.1", free_port())]
-    with pytest.raises(SpuBenchError, match=f"Party {1 - rank} .* did not come within 1 s") as caught:
+    with pytest.raises(SpuBenchError, match=f"Party {1 - rank} .* did not connect within 1 s") as caught:
         Exchange(rank, endpoints, timeout_s=1, on_loss=fail)
     assert caught.value.reason == "peer"
 

@@ -49,7 +49,7 @@ def put(tmp_path: Path) -> PutRecord:
         record = CellRecord.load(ANY_RECORD)
         record.samples_s = list(seconds)
         record.statistics = summarize(list(seconds))
-        cell = Cell(experiment=experiment, name=name, model=ModelSpec(config=name), labels=labels or {})
+        cell = Cell(experiment=experiment, name=name, model=ModelSpec(config=name), labels=labels or {}, scale="paper")
         Store(tmp_path / "results", machine).save(cell, record.model_copy(update=changes))
 
     return put_record

@@ -10,7 +10,7 @@ from typing import Literal
 import pytest
 
 from mpcvit_harness.cell_record import CellRecord
-from mpcvit_harness.cli import app
+from mpcvit_harness.cli import app, main
 from mpcvit_harness.compare import compare
 from spu_bench.samples import summarize
 
@@ -48,12 +48,12 @@ def test_differences_are_tested(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert 1.5 < low < 2 < high < 2.5
     assert found["e/few-semi2k-wan-netns"].interval_95 is None
     with pytest.raises(SystemExit) as ended:
-        app(["compare", str(tmp_path / "a"), str(tmp_path / "b")])
+        app(["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--format", "markdown"])
     assert ended.value.code == 0
     out = capsys.readouterr().out
     assert (
         "| e/apart-semi2k-wan-netns | 1.250 (n = 6) | 3.250 (n = 6) | +2.000 (+160.0%) |" in out
-        and "| different | 1987 |" in out
+        and "| different | 1,987 |" in out
     )
 
 
@@ -76,9 +76,12 @@ def test_two_commits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert one.cell == "here/e/cell-semi2k-wan-netns" and one.medians == (1.0, 2.0)
 
 
-def test_nothing_to_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_to_compare(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The error is one line with the fix."""
-    for sides in ((str(tmp_path), str(tmp_path)), (str(tmp_path), "no-such-revision")):
+    for sides, status in (((str(tmp_path), str(tmp_path)), 1), ((str(tmp_path), "no-such-revision"), 2)):
+        monkeypatch.setattr("sys.argv", ["mpcvit-report", "compare", *sides])
         with pytest.raises(SystemExit) as ended:
-            app(["compare", *sides])
-        assert ended.value.code == 2 and "Fix: give" in capsys.readouterr().err
+            main()
+        assert ended.value.code == status and "Fix: give" in capsys.readouterr().err

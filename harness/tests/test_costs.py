@@ -42,14 +42,15 @@ def test_the_architecture_can_be_changed(
 ) -> None:
     """As the reduced model of the search is: numbers by the names of fields, and nothing else."""
     asked: list[ModelSpec] = []
-    monkeypatch.setattr(cli, "cost_table", lambda model, *rest, **more: asked.append(model) or {})
+    monkeypatch.setattr(cli.costs, "cost_table", lambda model, *rest, **more: asked.append(model) or {})
     command = ["costs", "--config", "vit_4_4_28", "--out", str(tmp_path / "costs.json")]
     cli.app([*command, "--override", "patch=7", "--override", "mlp_ratio=1.5"], standalone_mode=False)
     assert asked[0].overrides == {"patch": 7, "mlp_ratio": 1.5} and (tmp_path / "costs.json").exists()
     monkeypatch.undo()
     for wrong, complaint in (("patch=small", "not NAME=NUMBER"), ("depth=5", "unknown config fields ['depth']")):
+        monkeypatch.setattr("sys.argv", ["mpcvit-report", *command, "--override", wrong])
         with pytest.raises(SystemExit) as caught:
-            cli.app([*command, "--override", wrong])
+            cli.main()
         assert caught.value.code == 2 and complaint in capsys.readouterr().err
 
 

@@ -11,9 +11,9 @@ from tiny import EXPERIMENT, measure, save_tiny, stored
 
 from mpcvit_harness.cell_record import CellRecord
 from mpcvit_harness.cells import Cell, ModelSpec
-from mpcvit_harness.cli import app
+from mpcvit_harness.cli import main
+from mpcvit_harness.docs_pages import stale, write
 from mpcvit_harness.errors import HarnessError
-from mpcvit_harness.pages import stale, write
 from mpcvit_harness.prepare import prepare
 from mpcvit_harness.report import build
 from mpcvit_harness.store import Store, all_records
@@ -212,12 +212,14 @@ def test_a_file_that_is_no_record_is_shown(tmp_path: Path) -> None:
     assert "here/tiny/old.json" in build(tmp_path / "results", tmp_path / "report").read_text()
 
 
-def test_no_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_results(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A report without results is an error with a fix."""
+    arguments = ("build", "--results", str(tmp_path / "absent"), "--out", str(tmp_path / "report"))
+    monkeypatch.setattr("sys.argv", ["mpcvit-report", *arguments])
     with pytest.raises(SystemExit) as caught:
-        app(["build", "--results", str(tmp_path / "absent"), "--out", str(tmp_path / "report")])
+        main()
     assert caught.value.code == 2
-    assert "run the experiments first" in capsys.readouterr().err
+    assert "run an experiment first" in capsys.readouterr().err
     assert not (tmp_path / "report").exists()
 
 
@@ -242,8 +244,8 @@ def test_a_table_changed_by_hand_is_found(tmp_path: Path) -> None:
     for name in ("claims.toml", "paper_results.csv"):
         shutil.copy(root / "harness" / name, tmp_path / "harness")
     text = (root / "README.md").read_text()
-    assert "| 1987 |" in text
-    (tmp_path / "README.md").write_text(text.replace("| 1987 |", "| 987 |"))
+    assert "| 1,987 |" in text
+    (tmp_path / "README.md").write_text(text.replace("| 1,987 |", "| 987 |"))
     assert stale(tmp_path, tmp_path / "results") == [tmp_path / "README.md"]
     assert write(tmp_path, tmp_path / "results") == [tmp_path / "README.md"]
     assert (tmp_path / "README.md").read_text() == text

@@ -9,8 +9,9 @@ from experiment_files import cells_of
 
 from mpcvit_harness.cell_record import CellRecord
 from mpcvit_harness.cells import Cell, ModelSpec
-from mpcvit_harness.predictions import points, predictions
 from mpcvit_harness.stored import StoredRun
+from mpcvit_harness.tables import Context, make_table
+from mpcvit_harness.tables.predicted_latency import predicted_cells
 from spu_bench import Network, Prediction, RunRecord
 from spu_bench.cost.profile_machine import PROFILE_NETWORK
 from spu_bench.network import NETWORKS
@@ -55,9 +56,9 @@ def test_cells() -> None:
 
 
 def test_errors() -> None:
-    """A row a cell with its error, a row a protocol with the errors' median and largest; others are left out."""
+    """A row per cell with its error; below, the errors' median and largest of each protocol; others are left out."""
     found = [measured("near", 10.0, 10.1), measured("far", 10.0, 9.0), measured("unasked", 10.0, None)]
-    assert [point.error for point in points(found)] == pytest.approx([0.01, -0.1])
-    near, far, both = predictions(found, Path("docs/cost-model.md")).splitlines()[2:]
-    assert "| 10.10 | 10.00 | +1.0% | [record](../results/here/prediction/near.json) |" in near
-    assert "-10.0%" in far and "all 2 | semi2k" in both and "median 5.5%, largest 10.0%" in both
+    assert [cell.error for cell in predicted_cells(found)] == pytest.approx([0.01, -0.1])
+    near, far, *note = make_table("predictions", Context(found)).markdown(Path("docs/cost-model.md")).splitlines()[2:]
+    assert "| 10.10 | 10.00 | +1.0% | [record](../results/here/prediction/near.json) |" in near and "-10.0%" in far
+    assert note[-1] == "Errors without their sign. semi2k, 2 cells: median 5.5%, largest 10.0%."

@@ -18,7 +18,6 @@ from scipy.stats import mannwhitneyu
 from mpcvit_harness.cell_record import CellRecord
 from mpcvit_harness.errors import HarnessError
 from mpcvit_harness.store import read_record
-from mpcvit_harness.tables import markdown
 from spu_bench.samples import LEAST_SAMPLES, resampled_medians
 
 ALPHA = 0.05
@@ -26,7 +25,7 @@ ALPHA = 0.05
 
 @dataclass(frozen=True)
 class Difference:
-    """One cell measured twice; seconds of `b` against those of `a`."""
+    """One cell measured twice: seconds of `b` against those of `a`."""
 
     cell: str
     a: CellRecord
@@ -76,33 +75,6 @@ def compare(a: str, b: str) -> list[Difference]:
             "no_records",
         )
     return both
-
-
-def table(differences: list[Difference]) -> str:
-    """The comparison as a Markdown table."""
-    rows = []
-    for difference in differences:
-        one, other = difference.medians
-        interval = difference.interval_95
-        rows.append(
-            (
-                difference.cell,
-                f"{one:.3f} (n = {len(difference.a.samples_s)})",
-                f"{other:.3f} (n = {len(difference.b.samples_s)})",
-                f"{other - one:+.3f} ({(other - one) / one:+.1%})",
-                "" if interval is None else f"[{interval[0]:+.3f}, {interval[1]:+.3f}]",
-                f"{difference.p:.3f}",
-                difference.verdict,
-                _both(difference.a.rounds, difference.b.rounds),
-                _both(f"{max(difference.a.sent_bytes) / 1e6:.1f}", f"{max(difference.b.sent_bytes) / 1e6:.1f}"),
-            )
-        )
-    head = ("cell", "A: median s", "B: median s", "B - A, s", "95 %", "p", "", "rounds", "MB sent by a party")
-    return markdown(head, rows)
-
-
-def _both(a: object, b: object) -> str:
-    return str(a) if a == b else f"{a} -> {b}"
 
 
 _Key = tuple[str, str]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-Reason = Literal["bad_input", "environment", "no_records"]
+Reason = Literal["bad_input", "environment", "no_records", "stale"]
 
 
 class HarnessError(ValueError):

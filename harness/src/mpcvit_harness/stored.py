@@ -27,11 +27,6 @@ class StoredRecord:
         """The machine, by its folder in the store."""
         return self.file.parts[-3]
 
-    def link(self, page: Path, text: str = "record") -> str:
-        """The Markdown reference from `page` to the record's file."""
-        up = "../" * (len(page.parts) - 1)
-        return f"[{text}]({up}{self.file.as_posix()})"
-
 
 @dataclass(frozen=True)
 class StoredRun(StoredRecord):

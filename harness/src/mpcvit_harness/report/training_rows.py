@@ -8,21 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from mpc_search.record import SUFFIX
-from mpcvit_harness import stored
 from mpcvit_harness.cells import canonical_sha256
 from mpcvit_harness.store import LOCAL
-from mpcvit_harness.stored import StoredRun
+from mpcvit_harness.stored import StoredRun, StoredTraining
 
 _SHAPE = (
     *("image_size", "channels", "patch", "layers", "heads", "dim", "mlp_ratio", "num_classes"),
     *("head_dim", "conv", "pool"),
 )
-"""What of a configuration a latency depends on."""
+"""The fields of a configuration that a latency depends on."""
 
 
 @dataclass(frozen=True)
-class Trained(stored.StoredTraining):
-    """A training record, good or not, and its file relative to the root of the store."""
+class TrainingRow(StoredTraining):
+    """A training record of any status, and its file relative to the root of the store."""
 
     @property
     def page(self) -> Path:
@@ -31,13 +30,13 @@ class Trained(stored.StoredTraining):
 
     @property
     def counts(self) -> bool:
-        """Whether it says something: a good run of committed code, not this machine's own."""
-        good = self.record.status == "ok" and self.record.code.dirty is False
-        return good and self.file.parts[0] != LOCAL
+        """Whether claims and figures use it: a valid run of committed code, not in the folder of local runs."""
+        valid = self.record.status == "ok" and self.record.code.dirty is False
+        return valid and self.file.parts[0] != LOCAL
 
 
-def seconds_of(trained: Trained, records: Iterable[StoredRun]) -> list[StoredRun]:
-    """The records of private inferences of the same architecture and plan: weights change no latency."""
+def seconds_of(trained: TrainingRow, records: Iterable[StoredRun]) -> list[StoredRun]:
+    """The records of private inferences with the same architecture and plan: the weights change no latency."""
     model = trained.record.model
     if model is None:
         return []
@@ -47,7 +46,7 @@ def seconds_of(trained: Trained, records: Iterable[StoredRun]) -> list[StoredRun
     for m in records:
         made_by = m.record.program.made_by if m.record.program else None
         if made_by is None or made_by.config is None:
-            continue  # no model of vit_models
+            continue  # not a model of vit_models
         if _architecture(made_by.config, made_by.attention, made_by.gelu, made_by.plan) == wanted:
             found.append(m)
     return found

@@ -9,13 +9,14 @@ import numpy.typing as npt
 
 from mpc_search.cost_table import CostTable
 from mpc_search.errors import SearchError
-from vit_models import AttentionPlan, ModelError, Params, top_k
+from vit_models import AttentionPlan, ModelError, top_k
+from vit_models.types import Params
 
 Values = npt.NDArray[np.float64]
 """Searched alphas or betas, (layers, units)."""
 
 Rule = Literal["global", "per_layer", "random"]
-"""How units are ranked for a share; see `plan_by_share`."""
+"""How a budget chooses heads: over all layers, in every layer alike, or at random."""
 
 Level = Literal["layer", "head", "row"]
 """The unit that has an alpha of its own."""

@@ -12,7 +12,8 @@ from pathlib import Path
 from mpc_search.errors import SearchError
 from mpc_search.run_config import RunConfig, Stage
 from mpc_search.strict import StrictModel
-from vit_models import Model, ModelError, Params, load_params, save_params
+from vit_models import Model, ModelError, load_params, save_params
+from vit_models.types import Params
 
 
 class CheckpointOrigin(StrictModel):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from mpc_search.run_config import SearchConfig, TrainConfig
-from vit_models import Params
+from vit_models.types import Params
 
 SEARCHED = ("alpha", "beta")
 """Names of the parameters that are searched."""

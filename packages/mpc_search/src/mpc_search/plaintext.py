@@ -9,7 +9,8 @@ import jax
 import numpy as np
 import numpy.typing as npt
 
-from vit_models import Model, Params
+from vit_models import Model
+from vit_models.types import Params
 
 
 def plaintext_logits(

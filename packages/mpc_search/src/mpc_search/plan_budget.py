@@ -9,7 +9,8 @@ from mpc_search.checkpoint import CheckpointOrigin
 from mpc_search.cost_table import CostTable
 from mpc_search.errors import SearchError
 from mpc_search.record import PlanBudget
-from vit_models import AttentionPlan, Params
+from vit_models import AttentionPlan
+from vit_models.types import Params
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,16 @@ from mpc_search.errors import SearchError
 from mpc_search.strict import Settings, StrictModel, first_problem
 
 Stage = Literal["teacher", "search", "retrain"]
-"""The stages of training."""
+"""A training: of the teacher, of the search form, of the searched plan."""
+
 STAGES: tuple[Stage, ...] = get_args(Stage)
-"""All stages."""
+"""Every stage, in the order of a whole search."""
 
 Scale = Literal["paper", "reduced", "smoke"]
 """The paper's own settings; hours on a small machine; minutes."""
+
 SCALES: tuple[Scale, ...] = get_args(Scale)
-"""All scales."""
+"""Every scale, the largest first."""
 
 
 class DataConfig(StrictModel):

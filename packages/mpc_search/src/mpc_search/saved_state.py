@@ -15,7 +15,7 @@ from mpc_search.errors import SearchError
 from mpc_search.record import EpochEvaluation
 from mpc_search.step import TrainState
 from mpc_search.strict import StrictModel
-from vit_models import Params
+from vit_models.types import Params
 
 
 class RunProgress(StrictModel):

@@ -13,7 +13,8 @@ from mpc_search.data import ImageSet
 from mpc_search.errors import SearchError
 from mpc_search.plaintext import accuracy, plaintext_logits
 from mpc_search.record import ClassReport, PrivateScore, Score
-from vit_models import Model, ModelError, Params
+from vit_models import Model, ModelError
+from vit_models.types import Params
 
 _CHUNK = 2000
 """Images that are normalised at once."""

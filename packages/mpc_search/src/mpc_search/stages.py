@@ -23,7 +23,8 @@ from mpc_search.run_config import DataConfig, RunConfig, Stage
 from mpc_search.scoring import score
 from mpc_search.step import Teacher
 from mpc_search.trainer import TrainingJob, TrainingResult, fit, params_sha256, run_directory
-from vit_models import AttentionPlan, Model, ModelError, Params, count_params, flatten, get_config, unflatten
+from vit_models import AttentionPlan, Model, ModelError, count_params, flatten, get_config, unflatten
+from vit_models.types import Params
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from mpc_search.data import Batch, ImageSet
 from mpc_search.errors import SearchError
 from mpc_search.optim import make_optimizer, map_searched, rate_schedule
 from mpc_search.run_config import RunConfig
-from vit_models import Model, Params
+from vit_models import Model
+from vit_models.types import Params
 
 STEP_METRICS = ("loss", "labels", "logits", "tokens", "penalty", "gradient_norm", "learning_rate")
 """The numbers that a step reports, in this order: the loss, its weighted parts, the gradient's norm, the rate."""

@@ -24,7 +24,8 @@ from mpc_search.record import EpochEvaluation
 from mpc_search.run_config import RunConfig
 from mpc_search.saved_state import RunProgress, SavedState, copy_to_host
 from mpc_search.step import STEP_METRICS, StepFunctions, Teacher, TrainState
-from vit_models import Model, Params, flatten
+from vit_models import Model, flatten
+from vit_models.types import Params
 
 _EVALUATION_BATCH = 512
 

@@ -10,6 +10,7 @@ from mpcvit_harness.cli import reports
 from mpcvit_harness.cli.costs import costs_command
 from mpcvit_harness.errors import HarnessError
 from spu_bench import SpuBenchError
+from vit_models import ModelError
 
 app = typer.Typer(
     help="Reports from the records of the reproduction.", no_args_is_help=True, pretty_exceptions_enable=False
@@ -30,6 +31,7 @@ def main() -> None:
     """Run the command line. An error is one line with its fix; exit status 2 for bad input, 1 for anything else."""
     try:
         app()
-    except (HarnessError, SpuBenchError) as error:
+    except (HarnessError, ModelError, SpuBenchError) as error:
         print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2 if error.reason == "bad_input" else 1) from None
+        bad_input = isinstance(error, ModelError) or error.reason == "bad_input"
+        raise SystemExit(2 if bad_input else 1) from None

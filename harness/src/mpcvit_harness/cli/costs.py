@@ -12,6 +12,7 @@ from mpcvit_harness.cells import ModelSpec
 from mpcvit_harness.errors import HarnessError
 from mpcvit_harness.plan_costs import cost_table
 from spu_bench.record import write_whole
+from vit_models import ModelError
 
 
 def costs_command(
@@ -44,7 +45,7 @@ def costs_command(
             overrides=_numbers(override or []),
         )
         costs = cost_table(model, protocol, network, machine_costs=machine_costs)
-    except HarnessError:
+    except (HarnessError, ModelError):
         raise
     except ValueError as error:
         raise HarnessError(str(error), "see mpcvit-report costs --help") from None

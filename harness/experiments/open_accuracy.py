@@ -12,7 +12,7 @@ Five minutes.
 from __future__ import annotations
 
 from mpcvit_harness.cells import Cell
-from mpcvit_harness.open_division import TRAINED, cifar, smoke
+from mpcvit_harness.open_models import TRAINED, cifar, smoke
 from spu_bench import RunRecord
 
 CELLS = [
@@ -21,6 +21,7 @@ CELLS = [
         name="trained",
         model=TRAINED.model_copy(update={"open_weights_once": True}),
         images=200,
+        labels={"attention": "mix", "kernels": "tuned", "run": "vit_4_4_28"},
         scale="paper",
     ),
     smoke("open_accuracy", "random", cifar("mix")),

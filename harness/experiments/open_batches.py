@@ -1,18 +1,19 @@
-"""Many images: batches in one run, and a stream of single ones between two parties that stay up.
+"""Many images: batches in one run, and a stream of single images between two parties that stay up.
 
-CIFAR's ViT on tuned kernels, random weights, SPU 0.9.5, SEMI2K over `wan`. `batch_B` is B images in one inference;
-`stream` is 16 inferences of one image in one session without a warm-up, so that the first of them is the session's own
-first: it opens the weights behind their masks, the later ones do not. Shares of the weights are made once and nothing
-is compiled between inferences; the record says so by what the server sent beside SPU's link.
+CIFAR's ViT on tuned kernels, random weights, SPU 0.9.5, SEMI2K over `wan`. `batch_B` is B images in one inference.
+`stream` is 16 inferences of one image in one session without a warm-up. The first of them is the first of the session:
+it opens the weights behind their masks, later ones do not. Shares of the weights are made once and nothing is compiled
+between inferences; the record shows it by the bytes that the server sent outside of SPU's link.
 
-Expected: 16 images in a batch take at most four times one image's seconds. Some 25 minutes, most of it batches of 16.
+Expected: 16 images in a batch take at most four times the seconds of one image. About 25 minutes, most of it batches of
+16.
     pytest harness/experiments/open_batches.py --executor netns --scale paper --results results
 """
 
 from __future__ import annotations
 
 from mpcvit_harness.cells import Cell, ModelSpec
-from mpcvit_harness.open_division import cifar, session, smoke
+from mpcvit_harness.open_models import cifar, session, smoke
 from spu_bench import RunRecord
 from vit_models import describe, get_config
 
@@ -28,6 +29,7 @@ CELLS = [
             network="wan",
             repeats=repeats,
             scale="paper",
+            labels={"attention": attention, "images": f"batch_{batch}"},
         )
         for attention in ("softmax", "scale")
         for batch, repeats in REPEATS.items()
@@ -41,6 +43,7 @@ CELLS = [
             repeats=STREAM,
             warmup=0,
             scale="paper",
+            labels={"attention": attention, "images": "stream"},
         )
         for attention in ("softmax", "scale")
     ),
@@ -50,7 +53,7 @@ CELLS = [
 
 
 def test_later_images_share_no_weights(cell: Cell, record: RunRecord) -> None:
-    """All that the server ever sent beside SPU's link is less than half of what sharing for each image would take."""
+    """The server sent outside of SPU's link less than half of what sharing weights for each image would take."""
     spec = cell.model
     assert isinstance(spec, ModelSpec)
     if cell.repeats == STREAM:

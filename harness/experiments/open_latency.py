@@ -10,7 +10,7 @@ Expected: with the default truncation at most 13.5 / 12.5 / 8.5 s and 560 / 500 
 from __future__ import annotations
 
 from mpcvit_harness.cells import Cell
-from mpcvit_harness.open_division import session, smoke
+from mpcvit_harness.open_models import session, smoke
 from spu_bench import Options, RunRecord
 
 ROUNDS = {"softmax": 560, "mix": 500, "scale": 320}
@@ -26,6 +26,7 @@ CELLS = [
             options=Options.load(mode),
             repeats=6,
             scale="paper",
+            labels={"attention": attention, "options": mode},
         )
         for mode in MODES
         for attention in ROUNDS
@@ -36,4 +37,4 @@ CELLS = [
 
 def test_rounds_and_logits(cell: Cell, record: RunRecord) -> None:
     assert record.accuracy is not None and record.accuracy.max_abs_error < 0.02
-    assert record.rounds <= ROUNDS.get(cell.name.rpartition("-")[2], 0)
+    assert record.rounds <= ROUNDS[cell.labels["attention"]]

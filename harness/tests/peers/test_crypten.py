@@ -1,4 +1,4 @@
-"""CrypTen as a runtime: plaintext's logits, costs that are known beforehand, each party's own secrets, refusals."""
+"""CrypTen as a runtime: the logits of plaintext, the predicted costs, each party's own secrets, refusals."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NORMS = 2 * TINY.layers + 1
 
 @pytest.fixture(autouse=True)
 def crypten() -> None:
-    """CrypTen's environment: skipped without it, but not under CI, where nothing may be missing."""
+    """The environment of CrypTen: tests are skipped without it, except under CI, where nothing may be missing."""
     lack = runtimes.missing(runtimes.get(VERSION))
     if lack and os.environ.get("CI") == "true":
         pytest.fail(lack, pytrace=False)
@@ -44,7 +44,7 @@ def exported(path: Path, attention: str, **more: Any) -> Path:
 
 
 def steps(newton: int) -> Options:
-    """That many Newton steps for 1/sqrt."""
+    """Options with this number of Newton steps for 1/sqrt."""
     return Options(runtime={"functions": {"sqrt_nr_iters": newton}})
 
 
@@ -57,7 +57,7 @@ def run_crypten(program: Path, **more: Any) -> RunRecord:
     ("attention", "plan"), [("softmax", None), ("relu_softmax", None), ("scale", None), ("mix", MIXED)]
 )
 def test_logits_are_those_of_plaintext(tmp_path: Path, attention: str, plan: AttentionPlan | None) -> None:
-    """Every inference of two images; of the secret files each party opened its own alone."""
+    """In every inference of two images; each party opened its own secret files only."""
     program = exported(tmp_path / "program", attention, plan=plan, batch=2)
     reference = load_program(program).reference()
     assert reference is not None and abs(reference["logits"]).max() > 0.5
@@ -74,7 +74,7 @@ def test_logits_are_those_of_plaintext(tmp_path: Path, attention: str, plan: Att
 
 
 def test_rounds_are_those_of_the_protocol_and_settings_reach_it(tmp_path: Path) -> None:
-    """Opened once for each product of secrets, that is; a Newton step of 1/sqrt has three, for each LayerNorm."""
+    """One for each product of secrets; a Newton step of 1/sqrt has three, in each LayerNorm."""
     program = exported(tmp_path / "program", "scale", gelu="quad")
     squarings_of_exp, newton_steps = 8, 3
     norm = 1 + squarings_of_exp + 3 * newton_steps + 2
@@ -97,8 +97,10 @@ def test_rounds_are_those_of_the_protocol_and_settings_reach_it(tmp_path: Path) 
         ),
     ],
 )
-def test_what_crypten_has_not_is_refused(tmp_path: Path, attention: str, more: dict[str, Any], complaint: str) -> None:
-    """By name, with what to do."""
+def test_a_model_that_crypten_cannot_run_is_refused(
+    tmp_path: Path, attention: str, more: dict[str, Any], complaint: str
+) -> None:
+    """By name, with a fix."""
     with pytest.raises(RunFailed, match=complaint) as caught:
         run_crypten(exported(tmp_path / "program", attention, **more))
     assert caught.value.reason == "bad_input"
@@ -113,8 +115,8 @@ def test_what_crypten_has_not_is_refused(tmp_path: Path, attention: str, more: d
         ({"link": {"throttle_window_size": 1}}, r"CrypTen 0\.4\.1 takes no link options"),
     ],
 )
-def test_settings_that_crypten_has_not_are_refused(tmp_path: Path, options: dict[str, Any], complaint: str) -> None:
-    """Those that would open values under way count as such."""
+def test_unknown_settings_are_refused(tmp_path: Path, options: dict[str, Any], complaint: str) -> None:
+    """So are those that would open values during the run."""
     with pytest.raises(SpuBenchError, match=complaint) as caught:
         run_crypten(exported(tmp_path / "program", "scale"), options=Options(**options))
     assert caught.value.reason == "bad_input"
@@ -181,8 +183,8 @@ print(json.dumps({
 """
 
 
-def test_what_is_said_of_its_functions() -> None:
-    """docs/peers.md: why exact GeLU is refused, and why 1/sqrt wants more steps."""
+def test_the_errors_of_its_functions() -> None:
+    """docs/peers.md: why exact GeLU is refused, and why 1/sqrt requires more steps."""
     source = Path(__file__).resolve().parents[3] / "packages" / "spu_bench" / "src"
     command = [runtimes.interpreter(runtimes.get(VERSION)), "-c", FUNCTIONS]
     done = subprocess.run(command, env={"PYTHONPATH": str(source)}, capture_output=True, text=True, check=True)
@@ -191,8 +193,8 @@ def test_what_is_said_of_its_functions() -> None:
     assert errors["rsqrt"]["3"] > 0.5 and errors["rsqrt"]["8"] < 0.002
 
 
-def test_a_host_without_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The one command that mends it, before anything is started."""
+def test_a_host_without_crypten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error gives the command that installs it, before anything is started."""
     monkeypatch.setenv("SPU_BENCH_RUNTIMES", str(tmp_path))
     with pytest.raises(SpuBenchError, match=r"CrypTen 0\.4\.1 is not installed") as caught:
         run_crypten(exported(tmp_path / "program", "scale"))

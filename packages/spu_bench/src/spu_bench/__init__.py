@@ -1,7 +1,9 @@
 """Secure two-party inference on SecretFlow SPU, measured: parties, links, statistics, records.
 
-Public besides what is listed in `__all__`: the submodules `record`, `protocols` and `runtimes`, and the command
-`spu-bench` (`cli`). Importing this package imports none of its modules: each name is loaded when it is first used.
+Public modules, beside the names below: `spu_bench.record` (what a record holds), `spu_bench.provenance` (machine and
+code), `spu_bench.measurement_version`, `spu_bench.samples`, `spu_bench.watch`, `spu_bench.protocols` (and presets),
+`spu_bench.runtimes`, `spu_bench.options`, `spu_bench.network`, `spu_bench.executors`, `spu_bench.cost`.
+Importing this package imports none of its modules: each name is loaded when it is first used.
 """
 
 from __future__ import annotations
@@ -12,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from spu_bench.cost.predict import predict
     from spu_bench.errors import SpuBenchError
+    from spu_bench.measured_run import RunFailed, recount, run
     from spu_bench.network import Network
     from spu_bench.options import Options
     from spu_bench.predicted_latency import Prediction
     from spu_bench.program import Program, load_program
     from spu_bench.protocols import PRESETS, PROTOCOLS
     from spu_bench.record import OperationStats, RunRecord, Traffic
-    from spu_bench.runner import RunFailed, run
 
 _HOMES = {
     "PRESETS": "protocols",
@@ -28,13 +30,14 @@ _HOMES = {
     "Options": "options",
     "Prediction": "predicted_latency",
     "Program": "program",
-    "RunFailed": "runner",
+    "RunFailed": "measured_run",
     "RunRecord": "record",
     "SpuBenchError": "errors",
     "Traffic": "record",
     "load_program": "program",
     "predict": "cost.predict",
-    "run": "runner",
+    "recount": "measured_run",
+    "run": "measured_run",
 }
 
 __all__ = [
@@ -51,6 +54,7 @@ __all__ = [
     "Traffic",
     "load_program",
     "predict",
+    "recount",
     "run",
 ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, Optional
 
-Reason = Literal["bad_input", "environment", "peer", "walltime", "memory", "link", "failed"]
+Reason = Literal["bad_input", "environment", "peer", "walltime", "memory", "link", "wrong_result", "failed"]
 
 REASONS: dict[Reason, str] = {
     "bad_input": "a Program, option or argument that cannot run",
@@ -14,6 +14,7 @@ REASONS: dict[Reason, str] = {
     "walltime": "the time limit was reached",
     "memory": "a party was killed for its memory",
     "link": "the link that was measured is not the one that was asked for",
+    "wrong_result": "the run is complete, but its logits are wrong",
     "failed": "anything else",
 }
 

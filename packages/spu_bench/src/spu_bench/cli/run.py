@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.table import Table
 
 from spu_bench import executors, protocols, runtimes
+from spu_bench.measured_run import RunFailed, run
 from spu_bench.options import Options
 from spu_bench.program import load_program
 from spu_bench.record import RunRecord
-from spu_bench.runner import RunFailed, run
 
 _PRESETS = ", ".join(protocols.PRESETS)
 
@@ -65,6 +65,8 @@ def run_command(
     if json is not None:
         record.save(json)
     Console().print(_table(record))
+    if record.status == "wrong":
+        raise record.wrong_logits()
 
 
 def _table(record: RunRecord) -> Table:

@@ -8,12 +8,12 @@ from spu_bench.cost.machine_costs import MachineCosts
 from spu_bench.cost.predict import step_costs
 from spu_bench.cost.prediction import check, estimate
 from spu_bench.cost.step_timing import Progress
+from spu_bench.measured_run import run
 from spu_bench.network import Network
 from spu_bench.options import Options
 from spu_bench.program import Program
 from spu_bench.protocols import PROTOCOLS
 from spu_bench.record import RunRecord
-from spu_bench.runner import run
 
 PROFILE_NETWORK = Network(
     name="profile-machine",
@@ -21,6 +21,7 @@ PROFILE_NETWORK = Network(
     rtt_ms=4.0,
     source="between lan and wan: long enough for parties to sleep in every turn",
 )
+"""The link that the profile is taken over."""
 """The network on which the wake-up time is measured. Its delay is long enough for parties to sleep in every turn."""
 
 _REPEATS = 3
@@ -64,7 +65,7 @@ def profile_machine(
         )
         without = estimate(steps, PROFILE_NETWORK, 0.0)
         costs.wake_s = wake_time(record, without.seconds, without.turns)
-        costs.wake_from = f"{record.request.network.rtt_ms:g} ms of RTT, executor {record.executor['executor']}"
+        costs.wake_from = f"{record.request.network.rtt_ms:g} ms of RTT, executor {record.request.executor}"
         costs.save(path)
     return costs
 

@@ -211,7 +211,7 @@ def test_what_does_not_fit_is_one_clear_error(model, tiny, lively, images_for):
     cct = vm.ViTConfig(
         "cct", image_size=8, channels=1, layers=1, heads=2, dim=8, conv=vm.ConvTokenizer(), pool="sequence"
     )
-    with pytest.raises(ValueError, match="patch embedding and class token"):
+    with pytest.raises(ValueError, match="patch embedding and a class token"):
         vm.calibrate(cct, vm.init(cct), images_for(cct))
     with pytest.raises(ValueError, match="not finite"):
         vm.calibrate(tiny, spec["params"], images * np.nan, attention="scale")

@@ -13,7 +13,7 @@ from mpcvit_harness.stored import StoredRun
 from mpcvit_harness.tables import Context, make_table
 from mpcvit_harness.tables.predicted_latency import predicted_cells
 from spu_bench import Network, Prediction, RunRecord
-from spu_bench.cost.profile_machine import PROFILE_NETWORK
+from spu_bench.cost import PROFILE_NETWORK
 from spu_bench.network import NETWORKS
 from spu_bench.provenance import CodeVersion, machine
 from spu_bench.record import Request

@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, m
 from spu_bench import Network, Options
 
 Size = Literal["smoke", "reduced", "paper"]
+"""How large an experiment is: minutes, hours, the paper's own size."""
+
 SCALES: tuple[Size, ...] = get_args(Size)
 """How long an experiment takes: minutes, an hour, the paper's own sizes."""
 
@@ -231,6 +233,7 @@ class TrainingCell(_Value):
 
 
 AnyCell = Cell | TrainingCell
+"""What an experiment can list."""
 
 
 def canonical_sha256(value: JsonValue) -> str:

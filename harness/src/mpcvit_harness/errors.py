@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 Reason = Literal["bad_input", "environment", "no_records", "stale"]
+"""Why: wrong input, something that this machine lacks, or no record to work on."""
 
 
 class HarnessError(ValueError):

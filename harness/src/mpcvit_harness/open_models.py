@@ -13,6 +13,7 @@ TRAINED = ModelSpec(config="vit_4_4_28", weights="checkpoint:vit_4_4_28", gelu="
 """The small ViT that the main job trains on Fashion-MNIST."""
 
 SMALLEST: dict[str, int | float] = {"layers": 1, "heads": 2, "dim": 16}
+"""Overrides that make a model of one layer, for smoke cells."""
 
 
 class Export(TypedDict, total=False):

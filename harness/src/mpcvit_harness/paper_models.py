@@ -87,8 +87,14 @@ class DataSet:
 
 
 CIFAR10 = DataSet("cifar10", "vit_7_4_32", 10, (1, 2, 3))
+"""CIFAR-10 and its architecture."""
+
 CIFAR100 = DataSet("cifar100", "vit_7_4_32", 100, (1, 2, 3))
+"""CIFAR-100 and its architecture."""
+
 TINY = DataSet("tiny_imagenet", "vit_9_12_64", 200, (1, 3, 6, 8))
+"""Tiny-ImageNet and its architecture."""
+
 TOY = DataSet("toy", "vit_7_4_32", 10, (1, 2, 3), {"layers": 1, "dim": 16, "patch": 16})
 """Not a data set: one layer and five tokens, for cells that only show that an experiment runs."""
 

@@ -17,7 +17,7 @@ from mpcvit_harness.errors import HarnessError
 from spu_bench import Program, load_program
 from spu_bench.record import TrainingOrigin
 from vit_models import AttentionPlan, Calibration, Model, export_program, get_config, get_kernels, init
-from vit_models.program import Program as MadeProgram
+from vit_models import Program as MadeProgram
 from vit_models.types import Params
 
 CALIBRATION_IMAGES = 128
@@ -97,7 +97,7 @@ def _model(spec: ModelSpec, trained: dict[str, Path | None]) -> tuple[Model, Par
 
 def _calibration(model: Model, params: Params, spec: ModelSpec) -> Calibration | None:
     """The calibration that tuned kernels require: from training images, or from noise where weights are random."""
-    if get_kernels(spec.kernels).tailor is None:
+    if get_kernels(spec.kernels).adapt is None:
         return None
     config = model.config
     shape = (CALIBRATION_IMAGES, config.image_size, config.image_size, config.channels)

@@ -16,7 +16,10 @@ Values = npt.NDArray[np.float64]
 """Searched alphas or betas, (layers, units)."""
 
 Rule = Literal["global", "per_layer", "random"]
+"""How a budget chooses heads: over all layers, in every layer alike, or at random."""
+
 RULES: tuple[Rule, ...] = get_args(Rule)
+"""Every rule."""
 
 Level = Literal["layer", "head", "row"]
 """The unit that has an alpha of its own."""

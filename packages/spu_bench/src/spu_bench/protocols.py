@@ -62,21 +62,31 @@ class Protocol:
 
 
 SERVER_DEALS = Dealer("TrustedFirstParty", "semi-honest; the server deals the triples and could open everything")
+"""SPU's default: rank 0, the server, makes the triples (TrustedFirstParty)."""
+
 THIRD_PARTY_DEALS = Dealer("TrustedThirdParty", "semi-honest; a third party deals the triples")
+"""A process that holds neither weights nor images makes the triples (TrustedThirdParty)."""
+
 NOBODY_DEALS = Dealer("MultiParty", "semi-honest; no dealer")
+"""The parties make the triples together (MultiParty)."""
 
 _COLOCATED = {"experimental_enable_colocated_optimization": True}
 EXACT = Preset("exact", "SPU's defaults with 18 fraction bits: every truncation is right except for its last bit")
+"""The runtime's defaults."""
+
 LOCAL_TRUNCATION = Preset(
     "local-truncation",
     "each party truncates its own share: no round, and now and then, silently, a value wrong by 2^28",
     {"runtime": {"trunc_allow_msb_error": True}},
 )
+"""Truncation without a round, which can fail."""
+
 PRIVATE = Preset(
     "private",
     "weights stay in plaintext with the server, the image with the client, until they meet what is secret",
     {"runtime": _COLOCATED},
 )
+"""SPU's colocated optimization."""
 
 
 def _cheetah(name: str, does: str, **settings: bool | str) -> Preset:

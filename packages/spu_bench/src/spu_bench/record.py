@@ -195,6 +195,7 @@ class Accuracy(Strict):
 
 
 CLEAR_MARGIN = 0.1
+"""An image is clear when its two largest plaintext logits are further apart than this."""
 
 ERROR_BOUND = 0.5
 """A logit further than this from plaintext is wrong, where a run states no other bound: rounding moves logits by
@@ -204,7 +205,10 @@ _OF_CELLS = {"cell", "cell_fingerprint"}
 """What the harness adds to a record: a reader of runs alone leaves it out."""
 
 Status = Literal["ok", "wrong", "failed", "invalid"]
+"""How a run ended (see `RunRecord`)."""
+
 Correctness = Literal["right", "wrong", "not checked"]
+"""What a comparison of the logits with plaintext says."""
 
 
 class RunRecord(Strict):

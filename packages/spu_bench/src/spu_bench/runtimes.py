@@ -100,7 +100,10 @@ RUNTIMES = {
         ),
     )
 }
+"""Every runtime by its version."""
+
 NEWEST = "0.9.5"
+"""The runtime that a run uses where none is named."""
 
 
 def get(version: str) -> Runtime:

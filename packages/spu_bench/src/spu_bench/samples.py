@@ -9,6 +9,8 @@ import numpy as np
 from spu_bench.strict import Strict
 
 RESAMPLES = 4999
+"""Draws of the bootstrap."""
+
 LEAST_SAMPLES = 6
 """With fewer samples not even their whole range contains the true median in 95 % of cases."""
 

@@ -19,10 +19,16 @@ INTERVAL_S = 1.0
 """Seconds between two readings of the frequency."""
 
 OTHER_CORES = 0.10
+"""Cores that other processes keep busy; above each of these limits the record gets a remark (docs/method.md)."""
+
 FREQUENCY_DROP = 0.10
+"""Share of its frequency that the processor lost."""
+
 STEAL_SHARE = 0.01
+"""Share of the time that the hypervisor took."""
+
 SWAP_BYTES = 2**20
-"""Limits: above one of these, the record gets a remark (docs/method.md)."""
+"""Bytes of swap that came into use."""
 
 
 class Remark(Strict):

@@ -16,7 +16,7 @@ from spu_bench import SpuBenchError, load_program
 from spu_bench.party import CLIENT, OWNERS, SERVER, Holder
 from spu_bench.party.backend import Arrays, Statistics
 from spu_bench.party.exchange import Exchange, pack, unpack
-from spu_bench.party.report import PartyReport
+from spu_bench.party.party_report import PartyReport
 from spu_bench.party.session_loop import SessionLoop
 from spu_bench.party.spu_profile import OperationStats, Traffic
 from spu_bench.party.task import Manifest, Task, load_task

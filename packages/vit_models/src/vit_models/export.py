@@ -14,7 +14,7 @@ from .config import ViTConfig
 from .errors import ModelError
 from .fusion import fuse_params
 from .hlo import lower_to_hlo
-from .kernels import KernelSet, Tailored, get_kernels
+from .kernels import AdaptedModel, KernelSet, get_kernels
 from .model import Model
 from .opened import opened_once
 from .params import flatten, unflatten
@@ -45,7 +45,7 @@ def export(
     _check_batch(batch, sample, labels)
     if fuse:
         params = fuse_params(model.config, params, model.plan, scope=fuse)
-    flat, forward = _tailored(model, params, kernel_set, calibration, holder == "server", without)
+    flat, forward = _adapted(model, params, kernel_set, calibration, holder == "server", without)
 
     closed = jax.make_jaxpr(forward)(flat, sample)
     # A dict flattens in sorted key order.
@@ -101,20 +101,20 @@ def _check_batch(batch: int, sample: NpArray, labels: Sequence[int] | None) -> N
         )
 
 
-def _tailored(
+def _adapted(
     model: Model,
     params: Params,
     kernels: KernelSet,
     calibration: Calibration | None,
     secret_weights: bool,
     without: str | None,
-) -> Tailored:
-    """Weights by name and forward pass under `kernels`: what they tailor, or the model's own."""
+) -> AdaptedModel:
+    """Weights by name and forward pass under `kernels`: what they adapt, or the model's own."""
     if without is not None and without not in kernels.parts:
         fix = f"leave out one of {', '.join(kernels.parts)}." if kernels.parts else "use kernels='tuned'."
         raise ModelError(f"The kernels {kernels.name!r} have no part {without!r} to leave out.", fix, "unknown_name")
-    if kernels.tailor is not None:
-        return kernels.tailor(model, params, calibration, secret_weights=secret_weights, without=without)
+    if kernels.adapt is not None:
+        return kernels.adapt(model, params, calibration, secret_weights=secret_weights, without=without)
     if calibration is not None:
         raise ModelError(
             f"The kernels {kernels.name!r} take no calibration.", "leave it out, or use kernels='tuned'.", "mismatch"
@@ -123,7 +123,7 @@ def _tailored(
     def forward(weights: Mapping[str, Any], images: Array) -> Array:
         return model.apply(unflatten(weights), images, kernels=kernels)
 
-    return Tailored({name: np.asarray(v, dtype=np.float32) for name, v in flatten(params).items()}, forward)
+    return AdaptedModel({name: np.asarray(v, dtype=np.float32) for name, v in flatten(params).items()}, forward)
 
 
 def _sample(cfg: ViTConfig, batch: int) -> NpArray:

@@ -12,8 +12,8 @@ from .activations import ACTIVATIONS
 from .calibration import Calibration
 from .config import ViTConfig
 from .errors import ModelError, unknown_name
+from .export_options import ExportOptions, ForwardOptions
 from .modes import LayerMode, default_attention, resolve
-from .options import ExportOptions, ForwardOptions
 from .plan import AttentionPlan
 from .program import Program
 from .types import AnyArray, Array, ParamDict, Params, Seed

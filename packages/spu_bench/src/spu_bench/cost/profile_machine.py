@@ -21,6 +21,7 @@ PROFILE_NETWORK = Network(
     rtt_ms=4.0,
     source="between lan and wan: long enough for parties to sleep in every turn",
 )
+"""The link that the profile is taken over."""
 """The network on which the wake-up time is measured. Its delay is long enough for parties to sleep in every turn."""
 
 _REPEATS = 3

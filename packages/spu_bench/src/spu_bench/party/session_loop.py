@@ -21,6 +21,7 @@ from spu_bench.errors import Reason, SpuBenchError
 from spu_bench.party import CLIENT, OWNERS, Holder
 from spu_bench.party.backend import Arrays, Backend
 from spu_bench.party.exchange import Exchange, agree, listen
+from spu_bench.party.party_report import InferenceReport, PartyReport
 from spu_bench.party.process import (
     delay_abort,
     die_with_parent,
@@ -29,7 +30,6 @@ from spu_bench.party.process import (
     watch_opened_files,
 )
 from spu_bench.party.reasons import SEE_LOG, reason_of
-from spu_bench.party.report import InferenceReport, PartyReport
 from spu_bench.party.task import Task, load_task
 
 _CHECK_PORTS = "check that the ports of the link file are free and reachable from every party."

@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from spu_bench.errors import SpuBenchError
 from spu_bench.party import CLIENT, OWNERS, Holder, session_loop
 from spu_bench.party.backend import Arrays, Statistics
-from spu_bench.party.crypten04.model import evaluate, read
+from spu_bench.party.crypten04.crypten_vit import evaluate, read
 from spu_bench.party.exchange import Exchange
 from spu_bench.party.spu_profile import Traffic
 from spu_bench.party.task import Task

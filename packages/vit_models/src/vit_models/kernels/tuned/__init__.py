@@ -11,7 +11,7 @@ from ...config import ViTConfig
 from ...errors import ModelError
 from ...model import Model
 from ...types import Array, NpArray, Params
-from .. import KernelSet, Tailored
+from .. import AdaptedModel, KernelSet
 from .ablation import PASSES
 from .folded_pass import FoldedPass
 from .folding import fold
@@ -29,7 +29,7 @@ def _as_folded(_: ViTConfig, arrays: Mapping[str, NpArray]) -> Mapping[str, NpAr
 
 @dataclass(frozen=True)
 class FoldedKernels:
-    """The tailor of a kernel set: its forward pass by the part that is left out (None: no part).
+    """The adapter of a kernel set: its forward pass by the part that is left out (None: no part).
 
     `arrange` makes the weights of that pass from the folded ones.
     """
@@ -46,8 +46,8 @@ class FoldedKernels:
         *,
         secret_weights: bool,
         without: str | None,
-    ) -> Tailored:
-        """Weights and forward pass of `model`; see `kernels.Tailor`."""
+    ) -> AdaptedModel:
+        """Weights and forward pass of `model`; see `kernels.Adapter`."""
         if calibration is None:
             raise ModelError(
                 f"The kernels {self.name!r} need a calibration.",
@@ -67,7 +67,7 @@ class FoldedKernels:
         def forward(weights: Mapping[str, Any], images: Array) -> Array:
             return kind(tuned, weights, folded.norms, secret_weights)(images)
 
-        return Tailored(self.arrange(model.config, folded.arrays), forward)
+        return AdaptedModel(self.arrange(model.config, folded.arrays), forward)
 
 
 def kernel_set(name: str, passes: Mapping[str | None, type[FoldedPass]], arrange: Arrange = _as_folded) -> KernelSet:
@@ -88,12 +88,13 @@ def kernel_set(name: str, passes: Mapping[str | None, type[FoldedPass]], arrange
         relu=unavailable,
         gelu=DEFAULT_GELU,
         batched_heads=True,
-        tailor=FoldedKernels(name, passes, arrange),
+        adapt=FoldedKernels(name, passes, arrange),
         parts=tuple(part for part in passes if part is not None),
     )
 
 
 KERNELS = kernel_set("tuned", PASSES)
+"""The set `tuned`."""
 
 PARTS = KERNELS.parts
 """What can be left out alone (`Model.export(without=...)`)."""

@@ -12,6 +12,7 @@ from mpcvit_harness.cells import ModelSpec
 from mpcvit_harness.errors import HarnessError
 from mpcvit_harness.plan_costs import cost_table
 from spu_bench.record import write_whole
+from vit_models import ModelError
 
 
 def costs_command(
@@ -46,6 +47,8 @@ def costs_command(
         costs = cost_table(model, protocol, network, machine_costs=machine_costs)
     except HarnessError:
         raise
+    except ModelError as error:
+        raise HarnessError(error.problem, error.fix) from None
     except ValueError as error:
         raise HarnessError(str(error), "see mpcvit-report costs --help") from None
     write_whole(out, json.dumps(costs, indent=1) + "\n")

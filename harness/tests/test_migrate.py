@@ -12,6 +12,7 @@ from experiment_files import EXPERIMENTS, ROOT
 from mpcvit_harness.cell_record import CellRecord, record_json_schema
 from mpcvit_harness.cells import Cell, ModelSpec
 from mpcvit_harness.cli import app
+from mpcvit_harness.errors import HarnessError
 from mpcvit_harness.load_experiments import all_cells
 from mpcvit_harness.migrate import migrate
 from mpcvit_harness.store import all_records
@@ -61,9 +62,8 @@ def test_nothing_is_refused_silently(tmp_path: Path, capsys: pytest.CaptureFixtu
     notes = dict(done.notes)
     assert "no experiment has the cell e/gone" in notes[other]
     assert any('{"repeats": [null, 3]}' in why for why in notes.values())
-    with pytest.raises(SystemExit) as caught:
-        app(["migrate", "--results", str(tmp_path), "--experiments", str(EXPERIMENTS)])
-    assert caught.value.code == 1
+    with pytest.raises(HarnessError, match="2 files are not migrated"):
+        app(["migrate", "--results", str(tmp_path), "--experiments", str(EXPERIMENTS)], standalone_mode=False)
     out = capsys.readouterr().out
     assert f"{broken}: " in out and "3 up to date, 2 refused" in out
 

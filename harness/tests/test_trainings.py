@@ -115,11 +115,11 @@ def test_missing_data_is_the_reason(school: pytest.Pytester) -> None:
     assert "into data/cifar10" in str(written(school)["absent-s0"].failure)
 
 
-def test_a_pattern_that_is_like_no_run(tmp_path: Path) -> None:
+def test_a_pattern_that_matches_no_run(tmp_path: Path) -> None:
     """A misspelt one would otherwise be an experiment with a hole."""
     (tmp_path / "s.toml").write_text(SWEEP)
     assert [cell.run for cell in trainings("e", str(tmp_path / "s.toml"), "smoke", "t*", "st*")] == [
         *("teacher-s0", "student-s0"),
     ]
-    with pytest.raises(ValueError, match="no run like 'pupil'"):
+    with pytest.raises(ValueError, match="no run that matches 'pupil'"):
         trainings("e", str(tmp_path / "s.toml"), "smoke", "pupil")

@@ -11,11 +11,13 @@ from pathlib import Path
 from mpc_search import SearchError
 from mpcvit_harness.cell_record import CellRecord
 from mpcvit_harness.cells import SCALES, Cell
+from mpcvit_harness.errors import HarnessError
 from mpcvit_harness.prepare import Prepared, prepare
 from mpcvit_harness.store import Store
 from spu_bench import RunFailed, RunRecord, SpuBenchError, provenance, run
 from spu_bench.executors import measurement_lock
 from spu_bench.record import Failure, Request
+from vit_models import ModelError
 
 
 @dataclass(frozen=True)
@@ -118,14 +120,15 @@ def _run(cell: Cell, prepared: Prepared) -> RunRecord:
 
 def _not_exported(cell: Cell, error: Exception) -> RunRecord:
     """The record of a cell whose model could not be made or exported."""
-    problem, _, fix = str(error).partition(" Fix: ")
-    known = isinstance(error, (SpuBenchError, SearchError, ValueError))
+    problem, fix, missing = repr(error), "correct the model of the cell.", False
+    if isinstance(error, (HarnessError, ModelError, SearchError, SpuBenchError)):
+        problem, fix, missing = error.problem, error.fix, error.reason == "environment"
     return RunRecord(
         status="failed",
         failure=Failure(
-            reason=error.reason if isinstance(error, SpuBenchError) else "bad_input",
-            problem=f"The model cannot be exported: {problem if known else repr(error)}",
-            fix=fix or "correct the model of the cell.",
+            reason="environment" if missing else "bad_input",
+            problem=f"The model cannot be exported: {problem}",
+            fix=fix,
         ),
         request=Request(
             protocol=cell.protocol,

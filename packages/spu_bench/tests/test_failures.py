@@ -36,7 +36,7 @@ pytestmark = pytest.mark.usefixtures("no_orphans")
         (["--runtime", "7"], "no runtime '7'"),
         (["--executor", "cloud"], "no executor 'cloud'"),
         (["--network", "nowhere"], "no network 'nowhere'"),
-        (["--network", "wan", "--executor", "loopback"], "cannot give the network 'wan'"),
+        (["--network", "wan", "--executor", "loopback"], "cannot provide the network 'wan'"),
         (["--input", "absent.npz"], "absent.npz is missing"),
         (["--options", "absent.toml"], "no options 'absent.toml'"),
     ],

@@ -357,3 +357,14 @@ QUIET = {
 def test_remarks(loud: dict[str, Any], kinds: list[str]) -> None:
     """Each limit by itself; a machine with nothing else to do gives no remark."""
     assert [remark.kind for remark in remarks(MachineWatch.model_validate({**QUIET, **loud}))] == kinds
+
+
+@pytest.mark.parametrize(
+    "made_by",
+    [{}, {"labels": [2], "kernels": "plain"}, {"mine": 1}, {"config": "a name", "labels": {"x": 1}, "mine": [1, None]}],
+)
+def test_what_made_a_program_is_kept_whatever_it_says(made_by: dict[str, Any]) -> None:
+    """Also where a field that vit_models has means something else in another's Program."""
+    kept = MadeBy.of(made_by)
+    assert MadeBy.model_validate_json(kept.model_dump_json()) == kept
+    assert (kept.model_dump() if kept.other is None else kept.other) == made_by

@@ -22,9 +22,9 @@ TIMED = (
     # the run: how the parties are started, what counts as a sample, what is compared
     *("measured_run.py", "party_processes.py", "samples.py", "watch.py"),
     # the settings that reach a runtime
-    *("options.py", "runtimes.py"),
+    *("options.py", "protocols.py", "runtimes.py"),
     # what is counted
-    *("counting_relay.py", "count_traffic.py"),
+    *("counting_relay.py", "count_traffic.py", "wire.py"),
     # the network, its shaping and its probe
     "network/*.py",
     # the hosts

@@ -1,4 +1,4 @@
-"""The command line `mpcvit-report`: the report, claims, tables of the docs, comparisons and cost tables."""
+"""The command line `mpcvit-report`: the report, claims, tables of the docs, comparisons, cost tables and migration."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import typer
 
 from mpcvit_harness.cli import reports
 from mpcvit_harness.cli.costs import costs_command
+from mpcvit_harness.cli.records import migrate_command
 from mpcvit_harness.errors import HarnessError
 from spu_bench import SpuBenchError
 from vit_models import ModelError
@@ -23,6 +24,7 @@ for command in (
     reports.show_command,
     reports.compare_command,
     costs_command,
+    migrate_command,
 ):
     app.command(command.__name__.removesuffix("_command"))(command)
 

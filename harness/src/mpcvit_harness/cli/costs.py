@@ -47,6 +47,8 @@ def costs_command(
         costs = cost_table(model, protocol, network, machine_costs=machine_costs)
     except (HarnessError, ModelError):
         raise
+    except ModelError as error:
+        raise HarnessError(error.problem, error.fix) from None
     except ValueError as error:
         raise HarnessError(str(error), "see mpcvit-report costs --help") from None
     write_whole(out, json.dumps(costs, indent=1) + "\n")

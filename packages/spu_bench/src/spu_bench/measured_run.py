@@ -95,7 +95,7 @@ def run(
         program=ProgramIdentity(
             name=program.manifest.name,
             fingerprint=program.manifest.fingerprint,
-            made_by=MadeBy.model_validate(program.manifest.made_by),
+            made_by=MadeBy.of(program.manifest.made_by),
         ),
         machine=provenance.machine(),
         code=provenance.code(),

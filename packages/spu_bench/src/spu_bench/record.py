@@ -15,6 +15,7 @@ from pydantic import (
     Field,
     JsonValue,
     SerializerFunctionWrapHandler,
+    ValidationError,
     model_serializer,
     model_validator,
 )
@@ -49,7 +50,8 @@ class Request(Strict):
 class MadeBy(BaseModel):
     """What made a Program: for a model of vit_models its parts, by the names that they have there.
 
-    A Program can be of anyone's model, so that every field may be missing, and there can be others.
+    A Program can be of anyone's model, so that every field may be missing, and there can be others. `other` is all of
+    it where a field of one of these names has another type.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -61,11 +63,20 @@ class MadeBy(BaseModel):
     kernels: str | None = None
     fuse: bool | None = None
     calibration: str | None = None
-    labels: str | None = None
+    labels: list[int] | None = None
     open_weights_once: bool | None = None
     without: str | None = None
     jax: str | None = None
     vit_models: str | None = None
+    other: dict[str, JsonValue] | None = None
+
+    @classmethod
+    def of(cls, made_by: dict[str, JsonValue]) -> Self:
+        """The `made_by` of a manifest, whatever it holds: it never keeps a Program from running."""
+        try:
+            return cls.model_validate(made_by)
+        except ValidationError:
+            return cls(other=made_by)
 
     @model_serializer(mode="wrap")
     def _what_is_known(self, handler: SerializerFunctionWrapHandler) -> dict[str, JsonValue]:

@@ -47,11 +47,15 @@ def test_the_architecture_can_be_changed(
     cli.app([*command, "--override", "patch=7", "--override", "mlp_ratio=1.5"], standalone_mode=False)
     assert asked[0].overrides == {"patch": 7, "mlp_ratio": 1.5} and (tmp_path / "costs.json").exists()
     monkeypatch.undo()
-    for wrong, complaint in (("patch=small", "not NAME=NUMBER"), ("depth=5", "Unknown config field 'depth'")):
+    for wrong, complaint in (
+        ("patch=small", "not NAME=NUMBER"),
+        ("depth=5", "Unknown config field 'depth'. Fix: use one of"),
+    ):
         monkeypatch.setattr("sys.argv", ["mpcvit-report", *command, "--override", wrong])
         with pytest.raises(SystemExit) as caught:
             cli.main()
-        assert caught.value.code == 2 and complaint in capsys.readouterr().err
+        error = capsys.readouterr().err
+        assert caught.value.code == 2 and complaint in error and error.count("Fix:") == 1
 
 
 def _price_by_turns(path: Path) -> None:

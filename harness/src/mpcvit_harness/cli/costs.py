@@ -45,7 +45,7 @@ def costs_command(
             overrides=_numbers(override or []),
         )
         costs = cost_table(model, protocol, network, machine_costs=machine_costs)
-    except (HarnessError, ModelError):
+    except HarnessError:
         raise
     except ModelError as error:
         raise HarnessError(error.problem, error.fix) from None

@@ -8,6 +8,7 @@ import typer
 
 from mpcvit_harness.cli import reports
 from mpcvit_harness.cli.costs import costs_command
+from mpcvit_harness.cli.migration import migrate_command
 from mpcvit_harness.errors import HarnessError
 from spu_bench import SpuBenchError
 
@@ -22,6 +23,7 @@ for command in (
     reports.show_command,
     reports.compare_command,
     costs_command,
+    migrate_command,
 ):
     app.command(command.__name__.removesuffix("_command"))(command)
 

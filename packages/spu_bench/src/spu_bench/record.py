@@ -62,7 +62,6 @@ class MadeBy(BaseModel):
     fuse: bool | None = None
     calibration: str | None = None
     labels: str | None = None
-    open_weights_once: bool | None = None
     without: str | None = None
     jax: str | None = None
     vit_models: str | None = None

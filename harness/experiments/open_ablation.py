@@ -1,9 +1,8 @@
 """The effect of each part of the tuned kernels: all of them, and all but one.
 
-CIFAR's ViT with Softmax and with Scale, random weights, exact GeLU, SPU 0.9.5, SEMI2K over `wan`, in a session that
-opens its weights once. The label `part` names what is left out of an otherwise equal Program
-(`vit_models.kernels.tuned.PARTS`). `weights opened once` is that setting of the export; `exact truncation` is left out
-by the preset `local-truncation`. Scale does not use the exponential and the octaves.
+CIFAR's ViT with Softmax and with Scale, random weights, exact GeLU, SPU 0.9.5, SEMI2K over `wan`. The label `part` names
+what is left out of an otherwise equal Program (`vit_models.kernels.tuned.PARTS`). `exact truncation` is left out by the
+preset `local-truncation`. Scale does not use the exponential and the octaves.
 
 Expected: the quartic GeLU has the largest effect, some 400 rounds. About 20 minutes.
     pytest harness/experiments/open_ablation.py --executor netns --scale paper --results results
@@ -14,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from mpcvit_harness.cells import Cell, ModelSpec
-from mpcvit_harness.open_models import cifar, session, smoke
+from mpcvit_harness.open_models import cifar, smoke
 from spu_bench import Options, RunRecord
 from vit_models.kernels.tuned import PARTS
 
@@ -25,10 +24,9 @@ def variants(attention: str) -> dict[str, tuple[ModelSpec, dict[str, Any]]]:
     """Model and settings by the part that is left out."""
     parts = [part for part in PARTS if attention == "softmax" or part not in SOFTMAX_ALONE]
     return {
-        "nothing": (session(attention), {}),
-        **{part: (session(attention, without=part), {}) for part in parts},
-        "weights opened once": (cifar(attention), {}),
-        "exact truncation": (session(attention), {"options": Options.load("local-truncation")}),
+        "nothing": (cifar(attention), {}),
+        **{part: (cifar(attention, without=part), {}) for part in parts},
+        "exact truncation": (cifar(attention), {"options": Options.load("local-truncation")}),
     }
 
 

@@ -19,7 +19,7 @@ CELLS = [
     Cell(
         experiment="open_accuracy",
         name="trained",
-        model=TRAINED.model_copy(update={"open_weights_once": True}),
+        model=TRAINED,
         images=200,
         labels={"attention": "mix", "kernels": "tuned", "run": "vit_4_4_28"},
         scale="paper",

@@ -1,4 +1,4 @@
-"""The open division's seconds: one image of CIFAR's ViT on tuned kernels, in a session that opens its weights once.
+"""The open division's seconds: one image of CIFAR's ViT on tuned kernels.
 
 Softmax, a mix of ReLU-Softmax and Scale at mu = 0.5, and Scale; random weights, exact GeLU, SPU 0.9.5, SEMI2K, batch 1,
 SPU's default truncation and the preset `local-truncation`. The paper took 112.2 / 58.7 / 44.6 s over `wan`.
@@ -10,7 +10,7 @@ Expected: with the default truncation at most 13.5 / 12.5 / 8.5 s and 560 / 500 
 from __future__ import annotations
 
 from mpcvit_harness.cells import Cell
-from mpcvit_harness.open_models import session, smoke
+from mpcvit_harness.open_models import cifar, smoke
 from spu_bench import Options, RunRecord
 
 ROUNDS = {"softmax": 560, "mix": 500, "scale": 320}
@@ -21,7 +21,7 @@ CELLS = [
         Cell(
             experiment="open_latency",
             name=f"{mode}-{attention}",
-            model=session(attention),
+            model=cifar(attention),
             network="wan",
             options=Options.load(mode),
             repeats=6,
@@ -31,7 +31,7 @@ CELLS = [
         for mode in MODES
         for attention in ROUNDS
     ),
-    smoke("open_latency", "mix", session("mix")),
+    smoke("open_latency", "mix", cifar("mix")),
 ]
 
 

@@ -35,7 +35,6 @@ models = st.builds(
     batch=st.integers(1, 8),
     linear_gelu=st.none() | st.builds(LinearGelu, keep=st.lists(st.text("01", max_size=2), max_size=2)),
     weights_held=st.sampled_from(["server", "public"]),
-    open_weights_once=st.booleans(),
     without=st.none() | words,
 )
 cells = st.builds(
@@ -139,7 +138,6 @@ def test_defaults_never_change() -> None:
         "batch": 1,
         "linear_gelu": None,
         "weights_held": "server",
-        "open_weights_once": False,
         "without": None,
     }
     unshaped = {"rate_mbit": None, "rate_back_mbit": None, "rtt_ms": 0.0, "jitter_ms": 0.0, "loss_percent": 0.0}

@@ -60,7 +60,7 @@ class ModelSpec(_Value):
     `overrides` replaces fields of the named configuration. `weights` is "random:SEED", or "checkpoint:NAME" or
     "sweep:SWEEP/RUN" (folders that `mpc-search` wrote, which also fix config, attention, plan and gelu). `heads` is the
     head-level plan of a mix: 1 for ReLU-Softmax, 0 for Scale, a row a layer. `linear_gelu` makes it an MPCViT+.
-    `weights_held`, `open_weights_once` and `without` are as for `vit_models.export_program`.
+    `weights_held` and `without` are as for `vit_models.export_program`.
 
     Defaults are left out of a cell's identity. A new field with a default changes no identity; another default for a
     field would change what old identities mean, so that a default never changes.
@@ -77,8 +77,15 @@ class ModelSpec(_Value):
     batch: int = 1
     linear_gelu: LinearGelu | None = None
     weights_held: Literal["server", "public"] = "server"
-    open_weights_once: bool = False
     without: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_removed_fields(cls, value: object) -> object:
+        # Cells of older records name the field where it was off. With it on, a record is of what no longer exists.
+        if isinstance(value, dict) and value.get("open_weights_once") is False:
+            return {name: each for name, each in value.items() if name != "open_weights_once"}
+        return value
 
     @property
     def kind(self) -> str:

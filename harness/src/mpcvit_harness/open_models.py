@@ -28,16 +28,11 @@ class Export(TypedDict, total=False):
     without: str
 
 
-def cifar(attention: str, *, open_weights_once: bool = False, **export: Unpack[Export]) -> ModelSpec:
+def cifar(attention: str, **export: Unpack[Export]) -> ModelSpec:
     """CIFAR's ViT with `attention`, random weights, exact GeLU and tuned kernels unless `export` says otherwise."""
     heads = HALF if attention == "mix" else None
     chosen: Export = {"config": "vit_7_4_32", "gelu": "exact", "kernels": "tuned", **export}
-    return ModelSpec(attention=attention, heads=heads, open_weights_once=open_weights_once, **chosen)
-
-
-def session(attention: str, **export: Unpack[Export]) -> ModelSpec:
-    """`cifar` for a session of many inferences: what stays the same in all of them is opened once."""
-    return cifar(attention, open_weights_once=True, **export)
+    return ModelSpec(attention=attention, heads=heads, **chosen)
 
 
 def smallest(spec: ModelSpec) -> ModelSpec:

@@ -53,7 +53,6 @@ def prepare(cell: Cell, directory: Path, checkpoints: Path, sweeps: Path | None 
         fuse=spec.linear_gelu.fuse if spec.linear_gelu else False,
         calibration=_calibration(model, params, spec),
         weights=spec.weights_held,
-        open_weights_once=spec.open_weights_once,
         without=spec.without,
     )
     program = load_program(exported.save(directory / "program"))

@@ -71,7 +71,7 @@ def batches(context: Context) -> Table:
 
 @table("open_streams")
 def streams(context: Context) -> Table:
-    """What only the first image of a stream pays: the weights' shares, and their opening."""
+    """What only the first image of a stream pays: compiling, and the weights' shares."""
 
     def sent(run: StoredRun) -> list[float]:
         return [each.link.sent_bytes / 1e6 if each.link else 0.0 for each in run.record.parties[0].inferences]

@@ -18,6 +18,10 @@ from spu_bench.party import Holder
 Array = npt.NDArray[Any]
 EXPORT_ANEW = "export the Program again and copy the whole directory."
 
+CACHED_OPERAND = b"make_cached_var"
+"""The custom call by which a module asks SPU to keep an operand's mask. SPU 0.9.5 then draws the same part of a party's
+stream twice (libspu/mpc/semi2k/beaver/beaver_impl/beaver_tfp.cc), which gives the mask, and so the operand, away."""
+
 
 class ArraySpec(BaseModel):
     """An argument or output: its name, shape, dtype and the checksum of its array."""
@@ -91,6 +95,12 @@ class Program:
             raise _broken(path, f"cannot be read ({error.strerror})") from error
         if hashlib.sha256(data).hexdigest() != self.manifest.module.sha256:
             raise _broken(path, "does not match its checksum")
+        if CACHED_OPERAND in data:
+            raise SpuBenchError(
+                f"{path} marks operands that SPU opens once and keeps. This gives one party's secrets to the other.",
+                "export the Program without the mark, see docs/security.md.",
+                "bad_input",
+            )
         return data
 
     def arrays(self, holder: Holder, source: Path | None = None) -> dict[str, Array]:

@@ -64,7 +64,6 @@ class MadeBy(BaseModel):
     fuse: bool | None = None
     calibration: str | None = None
     labels: list[int] | None = None
-    open_weights_once: bool | None = None
     without: str | None = None
     jax: str | None = None
     vit_models: str | None = None

@@ -16,7 +16,6 @@ from .fusion import fuse_params
 from .hlo import lower_to_hlo
 from .kernels import AdaptedModel, KernelSet, get_kernels
 from .model import Model
-from .opened import opened_once
 from .params import flatten, unflatten
 from .program import Argument, Program
 from .tracing import read_inputs
@@ -36,10 +35,9 @@ def export(
     weights: str = "server",
     without: str | None = None,
     name: str | None = None,
-    open_weights_once: bool = False,
 ) -> Program:
     """A Program that computes `model.apply(params, images)`; see `Model.export`."""
-    holder = _holder(weights, open_weights_once)
+    holder = _holder(weights)
     kernel_set = get_kernels(kernels)
     sample = _sample(model.config, batch) if images is None else np.asarray(images, dtype=np.float32)
     _check_batch(batch, sample, labels)
@@ -53,8 +51,7 @@ def export(
     names = [name for name in flat if name in used]
 
     def program(*arguments: Any) -> Array:
-        held = [opened_once(a) if open_weights_once and a.ndim > 1 else a for a in arguments[:-1]]
-        return forward(dict(zip(names, held)), arguments[-1])
+        return forward(dict(zip(names, arguments[:-1])), arguments[-1])
 
     values = [flat[name] for name in names] + [sample]
     logits = np.asarray(jax.jit(program)(*values), dtype=np.float32)
@@ -75,18 +72,14 @@ def export(
             "labels": None if labels is None else [int(label) for label in labels],
             **model.to_dict(),
             "gelu": model.gelu or kernel_set.gelu,
-            # only where asked for: it counts for the fingerprint
-            **({"open_weights_once": True} if open_weights_once else {}),
             **({} if without is None else {"without": without}),
         },
     )
 
 
-def _holder(weights: str, open_weights_once: bool) -> Holder:
+def _holder(weights: str) -> Holder:
     if weights not in ("server", "public"):
         raise ModelError(f"The weights are held by {weights!r}.", "use weights='server' or weights='public'.")
-    if open_weights_once and weights == "public":
-        raise ModelError("Public weights are never opened.", "leave open_weights_once out.")
     return "server" if weights == "server" else "public"
 
 

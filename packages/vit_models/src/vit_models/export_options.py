@@ -30,4 +30,3 @@ class ExportOptions(TypedDict, total=False):
     weights: str
     without: str | None
     name: str | None
-    open_weights_once: bool

@@ -129,8 +129,6 @@ class Model:
         - `weights="server"`: who holds the parameters, "server" or "public".
         - `without=None`: a part of the kernels "tuned" to leave out, for ablations (`kernels.tuned.PARTS`).
         - `name=None`: of the Program; without it, that of the config.
-        - `open_weights_once=False`: ask the runtime to open the weights, masked, in a session's first inference only.
-          Do not set them twice in one SPU runtime then.
         """
         from .export import export
 

@@ -70,7 +70,8 @@ class _Wire:
     def __init__(self, sock: socket.socket, limits: ConnectionLimits) -> None:
         self._socket = sock
         self._limits = limits
-        self._deadline: float | None = None  # of the request that is arriving
+        # of the request that is arriving; a client connects when it has one, so that silence gets no place for long
+        self._deadline: float | None = time.monotonic() + limits.request_s
 
     def begin(self) -> None:
         """No request is arriving: wait as long as an idle connection may."""

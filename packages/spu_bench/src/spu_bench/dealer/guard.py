@@ -24,9 +24,9 @@ import secrets
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 from spu_bench.dealer.answers import Answerer
 from spu_bench.dealer.draws import Draw, DrawnRange
@@ -36,6 +36,7 @@ from spu_bench.dealer.streams import SEED, Stream
 from spu_bench.errors import SpuBenchError
 
 Rule = Literal["request", "seeds", "session", "overlap", "replay", "size", "rate"]
+_Key = TypeVar("_Key")
 _FACTORS = {"Mul": 2, "Square": 1, "Dot": 2}  # operands that SPU may draw again
 _KEPT_REQUESTS = 1 << 14
 _KEPT_RANGES = 1 << 15
@@ -110,13 +111,14 @@ class Guard:
             self._rate()
             return self._admit(request)
 
-    def reserve(self, requests: Iterable[Request]) -> Iterator[Admitted]:
+    def reserve(self, requests: Sequence[Request]) -> Iterator[Admitted]:
         """Register what all of `requests` draw, or none: raises Refusal before the first one is given."""
+        kept = max(_KEPT_REQUESTS, 2 * len(requests))  # a retry of one that was answered ahead may come late
         with self._lock:
             found = self.registered()
             before = (found.cursor, found.factors.copy(), found.answered.copy(), self._bytes)
             try:
-                admitted = [self._admit(request, keep=True) for request in requests]
+                admitted = [self._admit(request, kept=kept) for request in requests]
             except Refusal:
                 found.cursor, found.factors, found.answered, self._bytes = before
                 raise
@@ -132,7 +134,7 @@ class Guard:
             )
         return next(iter(self._sets.values()))
 
-    def _admit(self, request: Request, *, keep: bool = False) -> Admitted:
+    def _admit(self, request: Request, *, kept: int = _KEPT_REQUESTS) -> Admitted:
         self.requests += 1
         try:
             self._size(request)
@@ -142,6 +144,8 @@ class Guard:
             if digest in streams.answered:
                 self.draws.append(Draw(request.method, _ranges(request, (), owner, self.world_size), retry=True))
                 return Admitted(request, streams, owner, retry=True)
+            if self._bytes + request.answer_bytes > self._limits.session_bytes:
+                raise Refusal("size", "the session has drawn all that it may", "start a new session.")
             cursor, replayed = self._place(request, streams)
         except Refusal as refusal:
             self.refused += 1
@@ -154,8 +158,7 @@ class Guard:
         for index, operand in enumerate(request.operands[: _FACTORS.get(request.method, 0)]):
             if index not in replayed:
                 _keep(streams.factors, (operand.start, operand.length), _KEPT_RANGES)
-        # requests that were answered ahead may come at any later time
-        _keep(streams.answered, digest, len(streams.answered) + 1 if keep else max(_KEPT_REQUESTS, 0))
+        _keep(streams.answered, digest, kept)
         return Admitted(request, streams, owner, retry=False)
 
     def _rate(self) -> None:
@@ -171,8 +174,6 @@ class Guard:
         largest = max(operand.length for operand in request.operands)
         if largest > limits.answer_bytes or request.m * request.n * request.k > limits.products:
             raise Refusal("size", f"{request.method} over {largest} bytes is too large", "raise Limits.answer_bytes.")
-        if self._bytes + request.answer_bytes > limits.session_bytes:
-            raise Refusal("size", "the session has drawn all that it may", "start a new session.")
 
     def _streams(self, request: Request) -> StreamSet:
         seeds = request.operands[0].seeds
@@ -233,12 +234,9 @@ _HONEST = "run the parties with unmodified SPU and one dealer key; if they are, 
 _OVERLAP = "export the Program without cached operands (weights opened once): SPU 0.9.5 leaks them."
 
 
-def _keep(
-    known: OrderedDict[object, None] | OrderedDict[bytes, None] | OrderedDict[tuple[int, int], None],
-    value: object,
-    most: int,
-) -> None:
-    known[value] = None  # type: ignore[index]
+def _keep(known: OrderedDict[_Key, None], value: _Key, most: int) -> None:
+    """Add a value; beyond `most` the oldest are forgotten."""
+    known[value] = None
     while len(known) > most:
         known.popitem(last=False)
 

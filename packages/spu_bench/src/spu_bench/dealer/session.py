@@ -62,7 +62,7 @@ class Session:
         """
         streams = self.guard.registered()
         starts = (streams.cursor + recording.span * index for index in range(inferences))
-        admitted = self.guard.reserve(request for start in starts for request in recording.at(start, streams.encrypted))
+        admitted = self.guard.reserve([r for start in starts for r in recording.at(start, streams.encrypted)])
         return self._prepared(admitted, streams)
 
     def _prepared(self, admitted: Iterator[Admitted], streams: StreamSet) -> Iterator[tuple[bytes, bytes]]:

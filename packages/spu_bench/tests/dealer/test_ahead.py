@@ -116,8 +116,8 @@ def _swapped(data: bytes) -> bytes:
 @pytest.mark.parametrize(
     "change",
     [
-        _altered(0), _altered(16), _altered(70), _altered(100), _altered(-1), _swapped, lambda d: d[:-1], lambda d: d[:20],
-        lambda d: d[:16] + d[16 + 113 :], lambda d: b"", lambda d: d[:50] + b"\xff" * 8 + d[58:],
+        _altered(0), _altered(16), _altered(70), _altered(100), _altered(-1), _swapped, lambda d: d[:-1],
+        lambda d: d[:20], lambda d: d[:16] + d[16 + 113 :], lambda d: b"", lambda d: d[:50] + b"\xff" * 8 + d[58:],
     ],
 )  # fmt: skip
 def test_what_was_altered_on_the_way_is_found(change: Callable[[bytes], bytes]) -> None:

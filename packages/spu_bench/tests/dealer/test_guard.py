@@ -35,6 +35,14 @@ def _refused(guard: Guard, request: Request, rule: str) -> None:
     assert [streams.cursor for streams in guard._sets.values()][: len(before)] == before
 
 
+def _rule(guard: Guard, request: Request) -> str | None:
+    try:
+        guard.admit(request)
+    except Refusal as refusal:
+        return refusal.rule
+    return None
+
+
 def test_requests_one_after_the_other_are_admitted(seeds: Seeds) -> None:
     guard, at = _guard(), 0
     for method in METHODS:
@@ -124,7 +132,7 @@ def test_an_identical_request_is_a_retry(seeds: Seeds) -> None:
 
 def test_a_factor_may_be_drawn_again_only_as_it_was(seeds: Seeds) -> None:
     guard = _guard()
-    a, b, c = guard.admit(ask_for("Mul", seeds.encrypted)).request.operands
+    a, _, c = guard.admit(ask_for("Mul", seeds.encrypted)).request.operands
     _, fresh, masks = ask_for("Mul", seeds.encrypted, c.end).operands
     _refused(
         guard, Request("Mul", (replace(a, length=16), *(replace(o, length=16) for o in (fresh, masks))), 8), "replay"
@@ -153,9 +161,8 @@ def test_sizes_and_rates_are_bounded(seeds: Seeds) -> None:
     _refused(guard, ask_for("Dot", seeds.encrypted, elements=17), "size")
     end = guard.admit(ask_for("Mul", seeds.encrypted, elements=125)).request.operands[-1].end
     _refused(guard, ask_for("Mul", seeds.encrypted, end, elements=125), "size")
-    with pytest.raises(Refusal, match="rule: rate"):
-        for _ in range(1000):
-            guard.admit(ask_for("Mul", seeds.encrypted, elements=125))
+    rules = {_rule(guard, ask_for("Mul", seeds.encrypted, elements=125)) for _ in range(1000)}
+    assert rules == {None, "rate"}
 
 
 def test_a_reservation_is_all_or_nothing(seeds: Seeds) -> None:
@@ -189,10 +196,7 @@ def test_whatever_is_asked_no_two_admitted_draws_overlap(asked: list[tuple[Metho
         length = 16 * (ranges[0][1] if ranges else 1)
         starts = [start for start, _ in ranges[:count]] + [0] * (count - len(ranges))
         operands = tuple(Operand(start, length, seeds.encrypted) for start in starts)
-        try:
-            guard.admit(Request(method, operands, 16))
-        except Refusal as refusal:
-            assert refusal.rule in ("overlap", "replay")
+        assert _rule(guard, Request(method, operands, 16)) in (None, "overlap", "replay")
     assert overlaps(draw for draw in guard.draws if draw.refused is None) == []
 
 

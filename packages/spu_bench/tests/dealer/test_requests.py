@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import replace
 
@@ -62,13 +63,16 @@ def test_json_with_wrong_fields_is_refused(change: dict[str, object]) -> None:
         parse("Trunc", json.dumps(body).encode(), "json")
 
 
+_UNEQUAL = ask_for("RandBit", _SEEDS).operands + ask_for("RandBit", _SEEDS, 9, 5).operands
+
+
 @pytest.mark.parametrize(
     "request_",
     [
         replace(ask_for("Dot", _SEEDS), m=3),
         replace(ask_for("Dot", _SEEDS), k=0),
         replace(ask_for("Mul", _SEEDS), operands=ask_for("Mul", _SEEDS).operands[:2]),
-        replace(ask_for("Mul", _SEEDS), operands=(*ask_for("Mul", _SEEDS).operands[:2], ask_for("Eqz", _SEEDS, 9, 5).operands[0])),
+        replace(ask_for("RandBit", _SEEDS), method="Eqz", operands=_UNEQUAL),
         replace(ask_for("Perm", _SEEDS), permutation=Permutation(0, 5, _SEEDS[0])),
     ],
 )  # fmt: skip
@@ -87,10 +91,8 @@ def test_garbage_is_a_bad_request(body: bytes, form: str) -> None:
 @settings(max_examples=400, deadline=None)
 @given(st.sampled_from([*METHODS, "Nothing", ""]), st.binary(max_size=200), st.sampled_from(["json", "protobuf"]))
 def test_any_bytes_are_a_request_or_a_bad_request(method: str, body: bytes, form: str) -> None:
-    try:
+    with contextlib.suppress(BadRequest):
         parse(method, body, form)  # type: ignore[arg-type]
-    except BadRequest:
-        pass
 
 
 _NAMES = st.sampled_from(
@@ -106,10 +108,8 @@ _VALUES = st.recursive(
 @settings(max_examples=400, deadline=None)
 @given(st.sampled_from(METHODS), st.dictionaries(_NAMES, _VALUES, max_size=6))
 def test_any_json_is_a_request_or_a_bad_request(method: Method, data: dict[str, object]) -> None:
-    try:
+    with contextlib.suppress(BadRequest):
         parse(method, json.dumps(data).encode(), "json")
-    except BadRequest:
-        pass
 
 
 def test_a_recording_repeats_at_any_counter() -> None:

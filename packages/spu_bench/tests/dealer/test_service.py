@@ -208,11 +208,13 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 class TestTls:
-    def _health(self, dealer: Dealer, files: TlsFiles | None, ca: Path) -> int:
-        context = ssl.create_default_context(cafile=str(ca))
-        if files is not None:
-            context.load_cert_chain(files.certificate, files.private_key)
-        connection = http.client.HTTPSConnection("127.0.0.1", dealer.port, timeout=20, context=context)
+    def _health(self, dealer: Dealer, files: TlsFiles | None, ca: Path | None) -> int:
+        connection = http.client.HTTPConnection("127.0.0.1", dealer.port, timeout=20)
+        if ca is not None:
+            context = ssl.create_default_context(cafile=str(ca))
+            if files is not None:
+                context.load_cert_chain(files.certificate, files.private_key)
+            connection = http.client.HTTPSConnection("127.0.0.1", dealer.port, timeout=20, context=context)
         connection.request("GET", "/health")
         return connection.getresponse().status
 
@@ -229,13 +231,9 @@ class TestTls:
             "other name": authority.files("stranger"),
         }.get(who)
         with Dealer(options) as dealer:
+            ca = None if who == "plain" else authority.file
             with pytest.raises((ssl.SSLError, OSError, http.client.HTTPException)):
-                if who == "plain":
-                    connection = http.client.HTTPConnection("127.0.0.1", dealer.port, timeout=20)
-                    connection.request("GET", "/health")
-                    connection.getresponse()
-                else:
-                    self._health(dealer, files, authority.file)
+                self._health(dealer, files, ca)
             assert dealer.status.requests == 0
 
     def test_files_that_do_not_belong_together(self, authority: Authority, tmp_path: Path) -> None:

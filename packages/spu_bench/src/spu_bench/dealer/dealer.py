@@ -13,6 +13,7 @@ from spu_bench.dealer import ahead
 from spu_bench.dealer.connection import ConnectionLimits, Message, Reply
 from spu_bench.dealer.draws import Draw
 from spu_bench.dealer.guard import Limits
+from spu_bench.dealer.recording import Recording
 from spu_bench.dealer.requests import SERVICE
 from spu_bench.dealer.service import Service
 from spu_bench.dealer.session import Session
@@ -28,6 +29,7 @@ class DealerOptions:
 
     world_size: parties. host, port: where it listens (0: a free port). tls: certificates; without them only a loopback
     address is served, unless `insecure`. clients: names (of certificates) that may ask; empty: all of the CA.
+    programs: recordings of all that the session will run; where given, nothing else is answered.
     key: of prepared answers (32 random bytes, shared with the adjusting party); without it nothing is prepared.
     ahead_bytes: most bytes that are prepared at once. kept_draws: how many requests the log of draws keeps.
     """
@@ -39,6 +41,7 @@ class DealerOptions:
     insecure: bool = False
     clients: frozenset[str] = frozenset()
     key: bytes | None = field(default=None, repr=False)
+    programs: tuple[Recording, ...] = ()
     limits: Limits = field(default_factory=Limits)
     connection: ConnectionLimits = field(default_factory=ConnectionLimits)
     connections: int = 8
@@ -48,6 +51,8 @@ class DealerOptions:
     def __post_init__(self) -> None:
         if self.world_size not in (2, 3):
             raise SpuBenchError(f"A dealer cannot serve {self.world_size} parties.", "use two or three.", "bad_input")
+        if any(program.world_size != self.world_size for program in self.programs):
+            raise SpuBenchError("A Program was recorded with other parties.", "record it again.", "bad_input")
         if self.tls is None and not self.insecure and not _loopback(self.host):
             raise SpuBenchError(
                 f"A dealer without TLS would listen on {self.host}.", "give it certificates.", "bad_input"
@@ -136,7 +141,8 @@ class Dealer:
         return self._ending.wait(timeout_s)
 
     def _new(self) -> Session:
-        return Session(self.options.world_size, self.options.limits, kept_draws=self.options.kept_draws)
+        o = self.options
+        return Session(o.world_size, o.limits, programs=o.programs, kept_draws=o.kept_draws)
 
     def _handle(self, message: Message) -> Reply:
         session = self._session

@@ -9,13 +9,14 @@ returns the other party's masks; with two requests over one range it returns the
 - replay: what may come twice is a request that is identical in every field (a retry: it gets the identical answer), and
   as a factor of Mul, Square and Dot an identical range that an earlier request drew as such a factor (SPU's cached
   operands).
+- program: where the session's Programs were given beforehand, only their requests, in their order.
 - size, rate: bounds on one request, on all of a session and on requests a second.
 
 The rule "overlap" also finds the leak of SPU 0.9.5's cached operands of matrix products: their first use draws a mask
 without moving the counter, so the draws that follow use the same range.
 
-Not covered: an adjusting party that leaves the protocol can ask for another method over the ranges that its peer
-really draws. SEMI2K is secure against parties that follow the protocol, and so is this dealer.
+Without the rule "program" an adjusting party that leaves the protocol can ask for another method over the ranges that
+its peer really draws. SEMI2K is secure against parties that follow the protocol, and so is this dealer.
 """
 
 from __future__ import annotations
@@ -30,12 +31,14 @@ from typing import Literal, TypeVar
 
 from spu_bench.dealer.answers import Answerer
 from spu_bench.dealer.draws import Draw, DrawnRange
+from spu_bench.dealer.programs import Place, beginning, follow
+from spu_bench.dealer.recording import Recording
 from spu_bench.dealer.requests import Operand, Request
 from spu_bench.dealer.sm2 import DecryptionError, KeyPair
 from spu_bench.dealer.streams import SEED, Stream
 from spu_bench.errors import SpuBenchError
 
-Rule = Literal["request", "seeds", "session", "overlap", "replay", "size", "rate"]
+Rule = Literal["request", "seeds", "session", "overlap", "replay", "program", "size", "rate"]
 _Key = TypeVar("_Key")
 _FACTORS = {"Mul": 2, "Square": 1, "Dot": 2}  # operands that SPU may draw again
 _KEPT_REQUESTS = 1 << 14
@@ -71,6 +74,7 @@ class StreamSet:
     seeds: tuple[bytes, ...] = field(repr=False)
     own: bytes = field(repr=False, default_factory=lambda: secrets.token_bytes(SEED))
     cursor: int = 0
+    places: tuple[Place, ...] = ()
     factors: OrderedDict[tuple[int, int], None] = field(default_factory=OrderedDict)
     answered: OrderedDict[bytes, None] = field(default_factory=OrderedDict)
 
@@ -92,8 +96,17 @@ class Admitted:
 class Guard:
     """Admits requests of one session, under one key. Safe to use from several threads."""
 
-    def __init__(self, world_size: int, key: KeyPair, limits: Limits, *, kept_draws: int = 0) -> None:
+    def __init__(
+        self,
+        world_size: int,
+        key: KeyPair,
+        limits: Limits,
+        *,
+        programs: Sequence[Recording] = (),
+        kept_draws: int = 0,
+    ) -> None:
         self.world_size = world_size
+        self._programs = programs
         self._key = key
         self._limits = limits
         self._sets: dict[tuple[bytes, ...], StreamSet] = {}
@@ -116,11 +129,11 @@ class Guard:
         kept = max(_KEPT_REQUESTS, 2 * len(requests))  # a retry of one that was answered ahead may come late
         with self._lock:
             found = self.registered()
-            before = (found.cursor, found.factors.copy(), found.answered.copy(), self._bytes)
+            before = (found.cursor, found.places, found.factors.copy(), found.answered.copy(), self._bytes)
             try:
                 admitted = [self._admit(request, kept=kept) for request in requests]
             except Refusal:
-                found.cursor, found.factors, found.answered, self._bytes = before
+                found.cursor, found.places, found.factors, found.answered, self._bytes = before
                 raise
         return iter(admitted)
 
@@ -147,13 +160,14 @@ class Guard:
             if self._bytes + request.answer_bytes > self._limits.session_bytes:
                 raise Refusal("size", "the session has drawn all that it may", "start a new session.")
             cursor, replayed = self._place(request, streams)
+            places = self._follow(request, streams)
         except Refusal as refusal:
             self.refused += 1
             ranges = _ranges(request, (), None, self.world_size)
             self.draws.append(Draw(request.method, ranges, refused=refusal.rule))
             raise
         self.draws.append(Draw(request.method, _ranges(request, replayed, owner, self.world_size)))
-        streams.cursor = cursor
+        streams.cursor, streams.places = cursor, places
         self._bytes += request.answer_bytes
         for index, operand in enumerate(request.operands[: _FACTORS.get(request.method, 0)]):
             if index not in replayed:
@@ -196,7 +210,7 @@ class Guard:
         known = {seed for streams in self._sets.values() for seed in streams.seeds}
         if any(len(seed) != SEED for seed in seeds) or len(set(seeds) - known) != self.world_size:
             raise Refusal("seeds", "two parties have one seed, or a seed has not 16 bytes", _HONEST)
-        made = self._sets[encrypted] = StreamSet(encrypted, seeds)
+        made = self._sets[encrypted] = StreamSet(encrypted, seeds, places=beginning(self._programs))
         return made
 
     def _owner(self, request: Request, streams: StreamSet) -> int | None:
@@ -220,6 +234,18 @@ class Guard:
                 raise Refusal("overlap", "a permutation over a range that was drawn", _OVERLAP)
             cursor = permutation.end
         return cursor, tuple(replayed)
+
+    def _follow(self, request: Request, streams: StreamSet) -> tuple[Place, ...]:
+        if not self._programs:
+            return ()
+        places = follow(self._programs, streams.places, request, streams.cursor, streams.encrypted)
+        if not places:
+            raise Refusal(
+                "program",
+                f"{request.method} at counter {request.start} is not what the session's Programs ask for",
+                "run only the Programs that were given to the dealer.",
+            )
+        return places
 
     def _replay(self, request: Request, index: int, operand: Operand, streams: StreamSet) -> None:
         """Raise Refusal unless the operand is a factor that an earlier request drew over exactly this range."""

@@ -12,6 +12,7 @@ from spu_bench.dealer.connection import Broken, ConnectionLimits, Handler, serve
 from spu_bench.dealer.tls import TlsFiles, names
 from spu_bench.errors import SpuBenchError
 
+_SEND_BUFFER = 4 << 20  # an answer is given to the kernel whole, while the party reads
 _LOG = logging.getLogger(__name__)
 
 
@@ -80,6 +81,7 @@ class Service:
             with self._lock:
                 self._open.add(sock)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
             self._serve(sock)
         except (Broken, OSError, ssl.SSLError) as error:
             self.refused_connections += 1

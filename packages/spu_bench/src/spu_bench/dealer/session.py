@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from spu_bench.dealer.answers import Answerer, error_frame, frame
 from spu_bench.dealer.connection import Reply
@@ -19,9 +19,11 @@ _LOG = logging.getLogger(__name__)
 class Session:
     """Answers the requests of one set of parties. The key and the seeds exist only here."""
 
-    def __init__(self, world_size: int, limits: Limits, *, kept_draws: int = 0) -> None:
+    def __init__(
+        self, world_size: int, limits: Limits, *, programs: Sequence[Recording] = (), kept_draws: int = 0
+    ) -> None:
         self.key = KeyPair.generate()
-        self.guard = Guard(world_size, self.key, limits, kept_draws=kept_draws)
+        self.guard = Guard(world_size, self.key, limits, programs=programs, kept_draws=kept_draws)
         self._answerers: dict[tuple[bytes, ...], Answerer] = {}
         self._lock = threading.Lock()
         self.bytes_in = 0

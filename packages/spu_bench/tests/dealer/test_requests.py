@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from asking import as_json, ask_for
@@ -19,7 +20,9 @@ _SEEDS = (b"first" * 20, b"second" * 20)
 
 
 def _example(method: Method) -> Request:
-    more = {"bits": 5} if method in ("Trunc", "TruncPr") else {"gfmp": True} if method == "MulPriv" else {}
+    more: dict[str, Any] = (
+        {"bits": 5} if method in ("Trunc", "TruncPr") else {"gfmp": True} if method == "MulPriv" else {}
+    )
     request = ask_for(method, _SEEDS, 1 << 40, 6, **more)
     if method == "Perm":
         request = replace(request, permutation=Permutation(request.operands[-1].end, 6, _SEEDS[1]))

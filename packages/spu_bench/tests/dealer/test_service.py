@@ -40,11 +40,12 @@ def seeds(dealer: Dealer) -> Seeds:
 
 def _expected(seeds: Seeds, request: Request) -> bytes:
     """The answer to Mul in FM64, from the seeds."""
-    a, b, c = (
-        sum(np.frombuffer(Stream(seed).ring(o.start, o.length), np.uint64) for seed in seeds.plain)
+    draws = [
+        [np.frombuffer(Stream(seed).ring(o.start, o.length), np.uint64) for seed in seeds.plain]
         for o in request.operands
-    )
-    return bytes((a * b - c).astype(np.uint64).tobytes())
+    ]
+    a, b, c = (np.sum(np.stack(parts), axis=0, dtype=np.uint64) for parts in draws)
+    return bytes((a * b - c).tobytes())
 
 
 def test_http_1_answers_json_and_protobuf_on_one_connection(dealer: Dealer, seeds: Seeds) -> None:
@@ -235,6 +236,18 @@ class TestTls:
             with pytest.raises((ssl.SSLError, OSError, http.client.HTTPException)):
                 self._health(dealer, files, ca)
             assert dealer.status.requests == 0
+
+    def test_stop_closes_an_open_connection(self, authority: Authority) -> None:
+        files = authority.files("party")
+        with Dealer(DealerOptions(tls=authority.files("dealer"))) as dealer:
+            context = files.client()
+            plain = socket.create_connection(("127.0.0.1", dealer.port), timeout=20)
+            with context.wrap_socket(plain, server_hostname="127.0.0.1") as sock:
+                sock.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert sock.recv(100).startswith(b"HTTP/1.1 200")
+                dealer.stop()
+                while sock.recv(1 << 16):
+                    pass
 
     def test_files_that_do_not_belong_together(self, authority: Authority, tmp_path: Path) -> None:
         good = authority.files("dealer")

@@ -88,7 +88,7 @@ def test_results_are_right(
     methods: set[str],
 ) -> None:
     with Dealer(DealerOptions(world_size=parties, kept_draws=100_000)) as dealer:
-        mine = _options(dealer, transport=transport) | options
+        mine = {**_options(dealer, transport=transport), **options}
         with Parties(tmp_path, {"f": function}, [_X, _W, _ORDER], [mine] * parties) as running:
             running.run("f")
             _right(running.result(), function)

@@ -78,8 +78,7 @@ class Service:
 
     def _connection(self, sock: socket.socket, address: str) -> None:
         try:
-            with self._lock:
-                self._open.add(sock)
+            self._opened(None, sock)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
             self._serve(sock)
@@ -96,12 +95,27 @@ class Service:
                 sock.close()
             self._places.release()
 
+    def _opened(self, before: socket.socket | None, sock: socket.socket) -> None:
+        """Remember `sock`, so that `stop` can close it; in place of `before`, which TLS has taken over."""
+        with self._lock:
+            if before is not None:
+                self._open.discard(before)
+            self._open.add(sock)
+            if self._stopping:
+                raise Broken("the service stops")
+
     def _serve(self, sock: socket.socket) -> None:
         if self._context is None:
             serve(sock, self._handler, self._limits)
             return
         sock.settimeout(self._limits.request_s)
-        with self._context.wrap_socket(sock, server_side=True) as encrypted:
+        with self._context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False) as encrypted:
+            self._opened(sock, encrypted)
+            encrypted.do_handshake()
             if self._clients and not self._clients & names(encrypted):
                 raise Broken("the certificate is of this CA, but not of a party that may ask")
-            serve(encrypted, self._handler, self._limits)
+            try:
+                serve(encrypted, self._handler, self._limits)
+            finally:
+                with self._lock:
+                    self._open.discard(encrypted)

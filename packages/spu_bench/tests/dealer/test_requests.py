@@ -36,6 +36,10 @@ def test_both_kinds_of_body_give_the_same_request(method: Method) -> None:
     assert parse(method, as_json(request), "json") == request
 
 
+def _numbers(name: str) -> dict[str, Any]:
+    return {name: 99}
+
+
 def test_every_field_changes_the_digest() -> None:
     dot = ask_for("Dot", _SEEDS, 7)
     a, b, c = dot.operands
@@ -45,7 +49,7 @@ def test_every_field_changes_the_digest() -> None:
         replace(dot, operands=(replace(a, transpose=True), b, c)),
         replace(dot, operands=(replace(a, seeds=(_SEEDS[0], _SEEDS[0])), b, c)),
         replace(dot, operands=(replace(a, seeds=(_SEEDS[0] + _SEEDS[1],)), b, c)),
-        *(replace(dot, **{name: 99}) for name in ("field_size", "bits", "m", "n", "k")),
+        *(replace(dot, **_numbers(name)) for name in ("field_size", "bits", "m", "n", "k")),
         replace(dot, gfmp=True),
         replace(dot, method="Mul"),
         replace(dot, permutation=Permutation(0, 1, b"")),

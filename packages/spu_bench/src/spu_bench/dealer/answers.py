@@ -101,7 +101,8 @@ class Answerer:
 
     def _and(self, request: Request) -> bytes:
         a, b, c = (self._xor(operand) for operand in request.operands)
-        return ((a & b) ^ c).tobytes()
+        made: Array = (a & b) ^ c
+        return made.tobytes()
 
     def _prime(self, request: Request) -> bytes:
         """Mul and MulPriv modulo a Mersenne prime."""

@@ -8,12 +8,12 @@ add up exactly in float64 over 512 terms.
 from __future__ import annotations
 
 from functools import reduce
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[np.unsignedinteger]
+Array = npt.NDArray[np.unsignedinteger[Any]]
 Words = npt.NDArray[np.uint64]
 
 _PIECE = 22
@@ -54,13 +54,16 @@ class WordRing:
         return a.reshape(columns, rows).T if turned else a.reshape(rows, columns)
 
     def add(self, a: Array, b: Array) -> Array:
-        return a + b
+        made: Array = a + b
+        return made
 
     def subtract(self, a: Array, b: Array) -> Array:
-        return a - b
+        made: Array = a - b
+        return made
 
     def multiply(self, a: Array, b: Array) -> Array:
-        return a * b
+        made: Array = a * b
+        return made
 
     def matmul(self, a: Array, b: Array) -> Array:
         made = np.zeros((a.shape[0], b.shape[1]), np.uint64)
@@ -131,7 +134,7 @@ class WideRing:
     def shift_signed(self, a: Array, bits: int) -> Array:
         return self._right(a, a[..., 1].view(np.int64), bits)
 
-    def _right(self, a: Array, high: npt.NDArray[np.integer], bits: int) -> Array:
+    def _right(self, a: Array, high: npt.NDArray[np.integer[Any]], bits: int) -> Array:
         """Shift right; the type of `high` (signed or not) says what comes in at the top."""
         made = np.empty_like(a)
         kind = high.dtype.type
@@ -176,7 +179,8 @@ def high_word(a: Words, b: Words) -> Words:
     a_low, a_high, b_low, b_high = a & _MASK32, a >> _32, b & _MASK32, b >> _32
     first = a_high * b_low + ((a_low * b_low) >> _32)
     second = a_low * b_high + (first & _MASK32)
-    return a_high * b_high + (first >> _32) + (second >> _32)
+    made: Words = a_high * b_high + (first >> _32) + (second >> _32)
+    return made
 
 
 def _pieces(a: Array, count: int) -> list[npt.NDArray[np.float64]]:

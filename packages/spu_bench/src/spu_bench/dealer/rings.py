@@ -73,13 +73,16 @@ class WordRing:
         return made.astype(self._type)
 
     def shift_left(self, a: Array, bits: int) -> Array:
-        return a << self._type.type(bits)
+        made: Array = a << self._type.type(bits)
+        return made
 
     def shift_right(self, a: Array, bits: int) -> Array:
-        return a >> self._type.type(bits)
+        made: Array = a >> self._type.type(bits)
+        return made
 
     def shift_signed(self, a: Array, bits: int) -> Array:
-        return (a.view(self._signed) >> self._signed.type(bits)).view(self._type)
+        made: Array = (a.view(self._signed) >> self._signed.type(bits)).view(self._type)
+        return made
 
 
 class WideRing:

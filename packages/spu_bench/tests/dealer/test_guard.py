@@ -139,6 +139,8 @@ def test_a_factor_may_be_drawn_again_only_as_it_was(seeds: Seeds) -> None:
     )
     _refused(guard, Request("Mul", (c, fresh, masks), 8), "replay")
     _refused(guard, Request("Mul", (replace(a, start=1), fresh, masks), 8), "replay")
+    _refused(guard, Request("Mul", (a, fresh, masks), 16), "replay")
+    _refused(guard, Request("Mul", (a, fresh, masks), 8, gfmp=True), "replay")
     assert not guard.admit(Request("Mul", (a, fresh, masks), 8)).retry
     assert [r.replay for r in guard.draws[-1].ranges] == [True, False, False]
 

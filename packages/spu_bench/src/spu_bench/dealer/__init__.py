@@ -17,6 +17,7 @@ A dealer that lies gives wrong results, not an error: SEMI2K trusts it to follow
 """
 
 from spu_bench.dealer.ahead import Prepared
+from spu_bench.dealer.client import DealerWatch, check, current_key, new_session
 from spu_bench.dealer.connection import ConnectionLimits
 from spu_bench.dealer.dealer import Dealer, DealerOptions, RuntimeOptions, Status, Transport, runtime_options
 from spu_bench.dealer.draws import Draw, DrawnRange, Overlap, overlaps
@@ -30,6 +31,7 @@ __all__ = [
     "Counts",
     "Dealer",
     "DealerOptions",
+    "DealerWatch",
     "Draw",
     "DrawnRange",
     "Limits",
@@ -43,6 +45,9 @@ __all__ = [
     "Status",
     "TlsFiles",
     "Transport",
+    "check",
+    "current_key",
+    "new_session",
     "overlaps",
     "runtime_options",
 ]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, NotRequired, TypedDict
 
-from spu_bench.dealer import ahead
+from spu_bench.dealer import ahead, client
 from spu_bench.dealer.connection import ConnectionLimits, Message, Reply
 from spu_bench.dealer.draws import Draw
 from spu_bench.dealer.guard import Limits
@@ -31,7 +31,8 @@ class DealerOptions:
     address is served, unless `insecure`. clients: names (of certificates) that may ask; empty: all of the CA.
     programs: recordings of all that the session will run; where given, nothing else is answered.
     key: of prepared answers (32 random bytes, shared with the adjusting party); without it nothing is prepared.
-    ahead_bytes: most bytes that are prepared at once. kept_draws: how many requests the log of draws keeps.
+    ahead_bytes: most bytes that are prepared at once. session_idle_s: a party may begin a new session (which ends the
+    present one) only after so many seconds without a request. kept_draws: how many requests the log of draws keeps.
     """
 
     world_size: int = 2
@@ -46,6 +47,7 @@ class DealerOptions:
     connection: ConnectionLimits = field(default_factory=ConnectionLimits)
     connections: int = 8
     ahead_bytes: int = 4 << 30
+    session_idle_s: float = 30.0
     kept_draws: int = 0
 
     def __post_init__(self) -> None:
@@ -81,6 +83,7 @@ class Dealer:
         self.options = options or DealerOptions()
         self._session = self._new()
         self._ending = threading.Event()
+        self._lock = threading.Lock()
         o = self.options
         self._service = Service(
             self._handle,
@@ -144,12 +147,22 @@ class Dealer:
         o = self.options
         return Session(o.world_size, o.limits, programs=o.programs, kept_draws=o.kept_draws)
 
+    def _begin(self) -> Reply:
+        """A new session, unless the present one is in use."""
+        with self._lock:
+            quiet_s = self._session.quiet_s
+            if quiet_s is not None and quiet_s < self.options.session_idle_s:
+                return Reply(409, b"it serves other parties")
+            return Reply(200, json.dumps({"public_key": self.renew()}).encode())
+
     def _handle(self, message: Message) -> Reply:
         session = self._session
         if message.verb == "POST" and message.path.startswith(SERVICE):
             return session.reply(message.path, message.content_type, message.body)
-        if message.verb == "GET" and message.path == "/health":
-            return Reply(200, json.dumps({"requests": session.guard.requests}).encode())
+        if message.verb == "GET" and message.path in (client.HEALTH, client.KEY):
+            return Reply(200, json.dumps({"public_key": session.key.pem}).encode())
+        if message.verb == "POST" and message.path == client.SESSION:
+            return self._begin()
         if message.verb == "POST" and message.path == ahead.PATH and self.options.key is not None:
             try:
                 pieces = ahead.stream(session, self.options.key, message.body, most_bytes=self.options.ahead_bytes)

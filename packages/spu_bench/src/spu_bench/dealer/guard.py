@@ -40,6 +40,7 @@ from spu_bench.errors import SpuBenchError
 
 Rule = Literal["request", "seeds", "session", "overlap", "replay", "program", "size", "rate"]
 _Key = TypeVar("_Key")
+_Factor = tuple[int, int, int, bool]  # start, length, size of an element, whether of the prime field
 _FACTORS = {"Mul": 2, "Square": 1, "Dot": 2}  # operands that SPU may draw again
 _KEPT_REQUESTS = 1 << 14
 _KEPT_RANGES = 1 << 15
@@ -58,7 +59,7 @@ class Refusal(SpuBenchError):
 class Limits:
     """Bounds of one session. answer_bytes and products (m * n * k of a matrix product) bound one request."""
 
-    answer_bytes: int = 1 << 30
+    answer_bytes: int = 1 << 28
     products: int = 1 << 40
     session_bytes: int = 1 << 50
     requests_per_second: int = 20_000
@@ -75,7 +76,7 @@ class StreamSet:
     own: bytes = field(repr=False, default_factory=lambda: secrets.token_bytes(SEED))
     cursor: int = 0
     places: tuple[Place, ...] = ()
-    factors: OrderedDict[tuple[int, int], None] = field(default_factory=OrderedDict)
+    factors: OrderedDict[_Factor, None] = field(default_factory=OrderedDict)
     answered: OrderedDict[bytes, None] = field(default_factory=OrderedDict)
 
     def answerer(self) -> Answerer:
@@ -171,7 +172,7 @@ class Guard:
         self._bytes += request.answer_bytes
         for index, operand in enumerate(request.operands[: _FACTORS.get(request.method, 0)]):
             if index not in replayed:
-                _keep(streams.factors, (operand.start, operand.length), _KEPT_RANGES)
+                _keep(streams.factors, _factor(request, operand), _KEPT_RANGES)
         _keep(streams.answered, digest, kept)
         return Admitted(request, streams, owner, retry=False)
 
@@ -252,12 +253,16 @@ class Guard:
         where = f"operand {index + 1} of {request.method} (counter {operand.start}, next free {streams.cursor})"
         if index >= _FACTORS.get(request.method, 0):
             raise Refusal("overlap", f"{where} uses a range of the streams again", _OVERLAP)
-        if (operand.start, operand.length) not in streams.factors:
+        if _factor(request, operand) not in streams.factors:
             raise Refusal("replay", f"{where} is not a factor that was drawn before", _OVERLAP)
 
 
 _HONEST = "run the parties with unmodified SPU and one dealer key; if they are, a party is not honest."
 _OVERLAP = "export the Program without cached operands (weights opened once): SPU 0.9.5 leaks them."
+
+
+def _factor(request: Request, operand: Operand) -> _Factor:
+    return operand.start, operand.length, request.field_size, request.gfmp
 
 
 def _keep(known: OrderedDict[_Key, None], value: _Key, most: int) -> None:

@@ -14,7 +14,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-from spu_bench.dealer import ahead
+from spu_bench.dealer import ahead, client
 from spu_bench.dealer.ahead import Prepared
 from spu_bench.dealer.answers import error_frame
 from spu_bench.dealer.connection import Message, Reply
@@ -59,6 +59,7 @@ class Proxy:
 
     def __init__(self, options: ProxyOptions) -> None:
         self._options = options
+        self._address = (options.dealer_host, options.dealer_port)
         self._answers: dict[bytes, bytes] = {}
         self._held = 0
         self._recorded: list[Request] | None = None
@@ -111,23 +112,15 @@ class Proxy:
             buffered = io.BufferedReader(reply, 1 << 20)
             made = ahead.receive(buffered.read, self._options.key, nonce, self._keep, most_bytes=room)
         except (OSError, http.client.HTTPException) as error:
-            raise self._gone(error) from error
+            raise client.gone(self._address, error) from error
         finally:
             connection.close()
         self.counts.offline_bytes += made.bytes + len(body)
         return Prepared(made.requests, made.bytes, time.perf_counter() - began)
 
     def check(self) -> None:
-        """Raise SpuBenchError unless the dealer is there and says that it is well."""
-        connection = self._connect()
-        try:
-            connection.request("GET", "/health")
-            if connection.getresponse().status != http.client.OK:
-                raise SpuBenchError("The dealer is not well.", "see the dealer's log.", "peer")
-        except (OSError, http.client.HTTPException) as error:
-            raise self._gone(error) from error
-        finally:
-            connection.close()
+        """Raise SpuBenchError unless the dealer answers."""
+        client.check(self._address, self._options.tls, timeout_s=self._options.timeout_s)
 
     @property
     def held(self) -> int:
@@ -172,7 +165,7 @@ class Proxy:
                     self._dealer.close()
                     self._dealer = None
                     if not first or isinstance(error, TimeoutError):
-                        return error_frame(str(self._gone(error)))
+                        return error_frame(str(client.gone(self._address, error)))
                 else:
                     self.counts.passed += 1
                     self.counts.online_bytes += len(message.body) + len(answer)
@@ -180,11 +173,4 @@ class Proxy:
         raise AssertionError
 
     def _connect(self) -> http.client.HTTPConnection:
-        o = self._options
-        if o.tls is None:
-            return http.client.HTTPConnection(o.dealer_host, o.dealer_port, timeout=o.timeout_s)
-        return http.client.HTTPSConnection(o.dealer_host, o.dealer_port, timeout=o.timeout_s, context=o.tls.client())
-
-    def _gone(self, error: Exception) -> SpuBenchError:
-        where = f"{self._options.dealer_host}:{self._options.dealer_port}"
-        return SpuBenchError(f"The dealer at {where} does not answer: {error}.", "see the dealer's log.", "peer")
+        return client.connect(self._address, self._options.tls, self._options.timeout_s)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator, Sequence
 
 from spu_bench.dealer.answers import Answerer, error_frame, frame
@@ -26,12 +27,19 @@ class Session:
         self.guard = Guard(world_size, self.key, limits, programs=programs, kept_draws=kept_draws)
         self._answerers: dict[tuple[bytes, ...], Answerer] = {}
         self._lock = threading.Lock()
+        self._last: float | None = None
         self.bytes_in = 0
         self.bytes_out = 0
+
+    @property
+    def quiet_s(self) -> float | None:
+        """Seconds since the last request; None before the first."""
+        return None if self._last is None else time.monotonic() - self._last
 
     def reply(self, path: str, content_type: str, body: bytes) -> Reply:
         """The reply to one request of SPU's: an answer, or the frame of an error that names the broken rule."""
         made = self._answer(path.removeprefix(SERVICE), content_type, body)
+        self._last = time.monotonic()
         self.bytes_in += len(body)
         self.bytes_out += len(made)
         return Reply(200, made)

@@ -7,7 +7,7 @@ import itertools
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -203,6 +203,14 @@ def test_requests_at_once_get_their_own_answers(dealer: Dealer, seeds: Seeds) ->
     assert wrong == []
 
 
+def _until(condition: Callable[[], bool]) -> None:
+    for _ in range(400):
+        if condition():
+            return
+        threading.Event().wait(0.05)
+    pytest.fail("it did not come about in 20 s")
+
+
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("tls") / "ca")
@@ -236,6 +244,7 @@ class TestTls:
             with pytest.raises((ssl.SSLError, OSError, http.client.HTTPException)):
                 self._health(dealer, files, ca)
             assert dealer.status.requests == 0
+            _until(lambda: not dealer._service._open)  # nothing is kept of a connection that failed
 
     def test_stop_closes_an_open_connection(self, authority: Authority) -> None:
         files = authority.files("party")

@@ -120,7 +120,7 @@ class Guard:
         self.refused = 0
 
     def admit(self, request: Request) -> Admitted:
-        """Register what `request` draws. Raises Refusal where it breaks a rule; then nothing is registered."""
+        """Register what `request` draws. Raises Refusal where it breaks a rule; then no range is registered."""
         with self._lock:
             self._rate()
             return self._admit(request)

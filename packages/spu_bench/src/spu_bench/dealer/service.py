@@ -110,11 +110,11 @@ class Service:
             return
         sock.settimeout(self._limits.request_s)
         with self._context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False) as encrypted:
-            self._opened(sock, encrypted)
-            encrypted.do_handshake()
-            if self._clients and not self._clients & names(encrypted):
-                raise Broken("the certificate is of this CA, but not of a party that may ask")
             try:
+                self._opened(sock, encrypted)
+                encrypted.do_handshake()
+                if self._clients and not self._clients & names(encrypted):
+                    raise Broken("the certificate is of this CA, but not of a party that may ask")
                 serve(encrypted, self._handler, self._limits)
             finally:
                 with self._lock:

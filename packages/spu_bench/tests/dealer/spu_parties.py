@@ -51,7 +51,7 @@ class Parties:
             path.write_bytes(pickle.dumps({**job, "shares": mine}))
             self.processes.append(
                 subprocess.Popen(
-                    [sys.executable, spu_party.__file__, str(path)],
+                    [sys.executable, "-X", "faulthandler", spu_party.__file__, str(path)],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=(folder / f"log{rank}").open("w"),

@@ -92,7 +92,8 @@ class Parties:
 
     def _expect(self, line: str) -> None:
         for process in self.processes:
-            if _pipe(process.stdout).readline().strip() != line:
+            # SPU writes some of its log to standard output; the end of it is the end of the party
+            if all(found.strip() != line for found in iter(_pipe(process.stdout).readline, "")):
                 for other in self.processes:
                     other.kill()
                     other.wait()

@@ -115,6 +115,7 @@ def _run(cell: Cell, prepared: Prepared) -> RunRecord:
         expected=prepared.expected,
         options=cell.options,
         timeout_s=cell.timeout_s,
+        dealer=cell.dealer,
     )
 
 
@@ -139,6 +140,7 @@ def _not_exported(cell: Cell, error: Exception) -> RunRecord:
             repeats=cell.repeats,
             warmup=cell.warmup,
             timeout_s=cell.timeout_s,
+            dealer=cell.dealer,
         ),
         machine=provenance.machine(),
         code=provenance.code(),

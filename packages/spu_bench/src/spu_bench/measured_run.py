@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -20,13 +22,23 @@ from spu_bench.network import Network
 from spu_bench.network.probe import judge, probe
 from spu_bench.options import Options
 from spu_bench.party import CLIENT
-from spu_bench.party_processes import LOG, OUTPUTS, PartiesFailed, make_directories, make_session, run_parties
+from spu_bench.party_processes import (
+    DEALER_SUMMARY,
+    LOG,
+    OUTPUTS,
+    PartiesFailed,
+    make_directories,
+    make_session,
+    run_parties,
+)
 from spu_bench.program import Array, Program, read_npz
 from spu_bench.provenance import SourceVersion
 from spu_bench.record import (
     CLEAR_MARGIN,
     ERROR_BOUND,
     Accuracy,
+    DealerName,
+    DealerUse,
     Failure,
     MadeBy,
     ProgramIdentity,
@@ -35,7 +47,10 @@ from spu_bench.record import (
     Traffic,
 )
 from spu_bench.samples import summarize
+from spu_bench.session import DealerAddress
 from spu_bench.watch import Watch
+
+THIRD_PARTY: Literal["third-party"] = "third-party"
 
 
 class RunFailed(SpuBenchError):
@@ -61,6 +76,7 @@ def run(
     error_bound: float = ERROR_BOUND,
     timeout_s: float = 3600.0,
     keep_logs: str | Path | None = None,
+    dealer: DealerName | None = None,
 ) -> RunRecord:
     """Run `program` between parties and measure it.
 
@@ -69,6 +85,8 @@ def run(
     `repeats` times; `inputs` is an npz with the client's arrays, whose first axis may hold several batches (None: the
     sample in the Program), and `expected` their logits in plaintext (None: the Program's own reference, for its
     sample). Logits further than `error_bound` from those are wrong. The parties' logs are copied to `keep_logs`.
+    `dealer` says who deals the triples (None: as the options say, by default the server): "third-party" starts a
+    dealer on one more host of the executor.
 
     A run that is whole returns its record, with the status "ok", or "wrong" where its logits are wrong: check it before
     using the seconds. Raises RunFailed, with the record of the failure, where the run has no valid result;
@@ -78,6 +96,9 @@ def run(
     options = options or Options()
     protocol = protocol or runtimes.get(runtime).protocols[0]
     options.check(runtime, protocol)  # a wrong protocol or field is found before anything starts
+    if dealer is not None:
+        dealt_by = protocols.get(protocol).dealer(dealer, runtime)
+        protocols.check_dealer(dealt_by, options.runtime)
     chosen = executors.get(executor, runtimes.get(runtime))
     record = RunRecord(
         status="failed",
@@ -91,6 +112,7 @@ def run(
             repeats=repeats,
             warmup=warmup,
             timeout_s=timeout_s,
+            dealer=dealer,
         ),
         program=ProgramIdentity(
             name=program.manifest.name,
@@ -99,7 +121,7 @@ def run(
         ),
         machine=provenance.machine(),
         code=provenance.code(),
-        trust=protocols.get(protocol).trust_model(options.runtime),
+        trust=dealt_by.trust if dealer else protocols.get(protocol).trust_model(options.runtime),
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         duration_s=0.0,
     )
@@ -154,7 +176,8 @@ def _measure(
     request = record.request
     with contextlib.ExitStack() as stack:
         scratch = stack.enter_context(scratch_directory())
-        directories = make_directories(scratch, request.protocol, program, inputs)
+        third_party = request.dealer == THIRD_PARTY
+        directories = make_directories(scratch, request.protocol, program, inputs, dealer=third_party)
         if request.network.is_shaped:
             stack.enter_context(executors.measurement_lock())  # two latencies measured at once are none
         _set_traffic(record, _run_on_hosts(record, executor, program, scratch, directories, keep_logs))
@@ -183,7 +206,8 @@ def _run_on_hosts(
     started = time.perf_counter()
     far = executor.name == HostsExecutor.name  # its link is as it is, and this machine only looks on
     asked = None if far else request.network
-    with executor.open(request.network, directories) as hosts:
+    helpers = int(request.dealer == THIRD_PARTY)
+    with executor.open(request.network, directories, helpers) as hosts:
         record.executor = executor.describe()
         counting = time.perf_counter()
         traffic = [] if counts_itself(request.runtime) else count_traffic(request, program, scratch / "counting")
@@ -192,13 +216,16 @@ def _run_on_hosts(
             record.link_before = probe(hosts, directories, asked)
             _require_link(record)
         shaped_s = _shapers_s(executor)
+        session = make_session(request, hosts)
         try:
             with Watch() as watch:
-                record.parties = run_parties(hosts, directories, make_session(request, hosts), request.timeout_s)
+                record.parties = run_parties(hosts, directories, session, request.timeout_s)
         except PartiesFailed as error:
             record.parties = error.outcomes
             raise
         finally:
+            if session.dealer is not None:
+                record.dealer = _dealer_use(session.dealer, directories[-1])
             if keep_logs is not None:
                 _copy_logs(directories, keep_logs)
         elsewhere_s = 0.0
@@ -211,6 +238,15 @@ def _run_on_hosts(
         record.executor = executor.describe()
     record.overhead_s = time.perf_counter() - started - counting - seen.seconds
     return traffic
+
+
+def _dealer_use(dealer: DealerAddress, directory: Path) -> DealerUse | None:
+    """What the dealer says of its session; None where it was killed."""
+    path = directory / DEALER_SUMMARY
+    if not path.exists():
+        return None
+    summary = json.loads(path.read_text())
+    return DealerUse(kind=THIRD_PARTY, transport=dealer.transport, host=dealer.address, **summary)
 
 
 def _shapers_s(executor: Executor) -> float:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import random
+import secrets
 import shutil
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,20 +21,34 @@ from spu_bench.party import CLIENT, SERVER
 from spu_bench.party.reasons import SEE_LOG
 from spu_bench.program import Program, read_npz
 from spu_bench.record import PartyOutcome, Request
-from spu_bench.session import PartyAddress, Session
+from spu_bench.session import DealerAddress, PartyAddress, Session
 
 INPUT, OUTPUTS, OUTCOME, LOG = "input.npz", "outputs.npz", "outcome.json", "party.log"
 LINK, COUNTER = "link.toml", "counter"
+DEALER_KEY, DEALER_SUMMARY = "dealer.key", "dealer.json"
 _EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _POLL_S = 0.05
 _GRACE_S = 10.0  # in which a party ends by itself after a peer has failed
 
 
-def make_directories(scratch: Path, protocol: str, program: Program, inputs: Path | None) -> list[Path]:
-    """Give each party of `protocol` a directory below `scratch`, with what is public and its own secret only."""
+def make_directories(
+    scratch: Path, protocol: str, program: Program, inputs: Path | None, *, dealer: bool = False
+) -> list[Path]:
+    """Give each party of `protocol` a directory below `scratch`, with what is public and its own secret only.
+
+    With `dealer`, one more comes last: the dealer's, with the key that it shares with the server.
+    """
     directories = [scratch / f"party-{rank}" for rank in range(protocols.get(protocol).parties)]
     for rank, directory in enumerate(directories):
         _fill(directory, rank, program, inputs)
+    if not dealer:
+        return directories
+    directories.append(scratch / "dealer")
+    directories[-1].mkdir()
+    key = secrets.token_bytes(32)
+    for directory in (directories[SERVER], directories[-1]):
+        (directory / DEALER_KEY).touch(mode=0o600)
+        (directory / DEALER_KEY).write_bytes(key)
     return directories
 
 
@@ -53,15 +69,20 @@ def _fill(directory: Path, rank: int, program: Program, inputs: Path | None) -> 
 
 
 def make_session(request: Request, hosts: list[Host]) -> Session:
-    """The session of `request` on `hosts`, with ports that are free there."""
+    """The session of `request` on `hosts`, with ports that are free there. A host for no party is the dealer's."""
+    parties = protocols.get(request.protocol).parties
     ports = free_ports(len(hosts))
+    dealer = None
+    if len(hosts) > parties:  # the executor made the network between them: nobody else is in it
+        dealer = DealerAddress(address=hosts[parties].address, port=ports[parties], key_file=DEALER_KEY, insecure=True)
     return Session(
         protocol=request.protocol,
         runtime=request.runtime,
-        party=tuple(PartyAddress(address=host.address, port=port) for host, port in zip(hosts, ports)),
+        party=tuple(PartyAddress(address=host.address, port=port) for host, port in zip(hosts[:parties], ports)),
         repeats=request.repeats,
         warmup=request.warmup,
         options=request.options,
+        dealer=dealer,
     )
 
 
@@ -89,24 +110,48 @@ def free_ports(count: int) -> list[int]:
 
 
 def run_parties(hosts: list[Host], directories: list[Path], session: Session, timeout_s: float) -> list[PartyOutcome]:
-    """Start every party, wait for all, and read their outcomes.
+    """Start every party, and before them the dealer where the session has one; wait for all, and read their outcomes.
 
     Raises PartiesFailed with the first cause of a failure, and the outcomes that were written.
     """
     link = tomli_w.dumps(session.model_dump(mode="json", exclude_none=True))
-    for directory in directories:
+    parties = len(session.party)
+    for directory in directories[:parties]:
         (directory / LINK).write_text(link)
+    ended: int | None = None
     with contextlib.ExitStack() as stack:
+        dealer: PartyProcess | None = None
+        if session.dealer is not None:
+            dealer = stack.enter_context(_started(hosts[parties], _dealer_arguments(session, session.dealer)))
         processes = [
             stack.enter_context(_started(host, _arguments(host, directory)))
-            for host, directory in zip(hosts, directories)
+            for host, directory in zip(hosts[:parties], directories)
         ]
         statuses = _wait(processes, timeout_s)
-    outcomes = [_outcome(directory) for directory in directories]
+        if dealer is not None:
+            ended = dealer.poll()
+            _stop(dealer)
+    outcomes = [_outcome(directory) for directory in directories[:parties]]
     present = [outcome for outcome in outcomes if outcome is not None]
-    if any(status != 0 for status in statuses) or len(present) < len(hosts):
+    if any(status != 0 for status in statuses) or len(present) < parties:
+        if ended is not None:
+            raise PartiesFailed(_died("The dealer", ended, directories[parties]), present)
         raise PartiesFailed(_cause(statuses, outcomes, directories, timeout_s), present)
     return present
+
+
+def _dealer_arguments(session: Session, dealer: DealerAddress) -> list[str]:
+    arguments = ["-m", "spu_bench", "dealer", "--host", dealer.address, "--port", str(dealer.port)]
+    arguments += ["--parties", str(len(session.party)), "--key-file", DEALER_KEY, "--summary", DEALER_SUMMARY]
+    return [*arguments, "--insecure", "--die-with-parent"]
+
+
+def _stop(dealer: PartyProcess) -> None:
+    """Let the dealer write its summary and end."""
+    with contextlib.suppress(TimeoutError, subprocess.TimeoutExpired):  # what still runs then is killed
+        if dealer.poll() is None:
+            dealer.terminate()
+            dealer.wait(timeout=_GRACE_S)
 
 
 class PartiesFailed(SpuBenchError):
@@ -175,16 +220,17 @@ def _cause(
         )
     for rank, status in failed.items():
         if outcomes[rank] is None:
-            return _died(rank, status, directories[rank])
+            return _died(f"Party {rank}", status, directories[rank])
     failures = [outcome.failure for outcome in outcomes if outcome is not None and outcome.failure is not None]
-    for failure in sorted(failures, key=lambda failure: failure.reason == "peer"):
+    # who only saw another party go knows less than who saw why
+    for failure in sorted(failures, key=lambda each: (each.reason == "peer", each.problem.startswith("Party "))):
         return SpuBenchError(failure.problem, failure.fix, failure.reason)
     rank, status = next(iter(failed.items()))
-    return _died(rank, status, directories[rank])
+    return _died(f"Party {rank}", status, directories[rank])
 
 
-def _died(rank: int, status: int, directory: Path) -> SpuBenchError:
+def _died(who: str, status: int, directory: Path) -> SpuBenchError:
     if status < 0 or status > 128:
-        return killed(f"Party {rank}", -status if status < 0 else status - 128)
+        return killed(who, -status if status < 0 else status - 128)
     last = next((line for line in reversed((directory / LOG).read_text(errors="replace").splitlines()) if line), "")
-    return SpuBenchError(f"Party {rank} ended with status {status}: {last.strip()}", SEE_LOG, "failed")
+    return SpuBenchError(f"{who} ended with status {status}: {last.strip()}", SEE_LOG, "failed")

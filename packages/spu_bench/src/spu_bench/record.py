@@ -33,9 +33,12 @@ from spu_bench.samples import SampleStatistics
 from spu_bench.strict import Strict
 from spu_bench.watch import MachineWatch, Remark
 
+DealerName = Literal["server", "third-party"]
+"""Who can be asked to deal the triples."""
+
 
 class Request(Strict):
-    """The requested run."""
+    """The requested run. `dealer` is None where the runtime's options say who deals."""
 
     protocol: str
     network: Network
@@ -45,6 +48,7 @@ class Request(Strict):
     repeats: int
     warmup: int
     timeout_s: float
+    dealer: DealerName | None = None
 
 
 class MadeBy(BaseModel):
@@ -135,11 +139,44 @@ class OperationStats(BaseModel):
     seconds: float
 
 
+class Dealt(Strict):
+    """What a dealer that is a third party gave for one inference, at the party that asks it.
+
+    Offline, before the inference: seconds, bytes and answers (`prepared`), of which `from_memory` were used. Online,
+    while the Program ran: requests to the dealer and their bytes, None where nobody counted.
+    """
+
+    offline_s: float
+    offline_bytes: int
+    prepared: int
+    from_memory: int
+    online_requests: int | None
+    online_bytes: int | None
+
+
+class DealerUse(Strict):
+    """The third party that dealt in a run: how the parties reach it, and its log of the session.
+
+    `overlaps` counts draws of a party's stream that overlap another: 0, or masks were used twice.
+    """
+
+    kind: DealerName
+    transport: Literal["http", "h2"]
+    host: str
+    requests: int
+    refused: int
+    bytes_in: int
+    bytes_out: int
+    draws: int
+    overlaps: int
+
+
 class Inference(Strict):
     """One inference at one party: seconds of sharing the input, of the protocol, of revealing; the link's totals.
 
     `cpu_s` is the CPU time of all threads during the protocol, waiting in a spin included.
-    `link` is None where it was not counted. `interface_*_bytes` are the kernel's counters of the interface that carries
+    `link` is None where it was not counted, `dealt` where no third party dealt to this party.
+    `interface_*_bytes` are the kernel's counters of the interface that carries
     the link, headers included; on the loopback device they hold both directions.
     """
 
@@ -150,6 +187,7 @@ class Inference(Strict):
     link: Traffic | None
     interface_sent_bytes: int | None = None
     interface_received_bytes: int | None = None
+    dealt: Dealt | None = None
 
 
 class Failure(Strict):
@@ -233,7 +271,9 @@ class RunRecord(Strict):
     what a probe saw of the link around the run, `watch` what was seen of the machine during it. `overhead_s` is what
     the harness took around the parties' processes: to open and close their hosts, to shape and to probe their link.
     Both are None in records that did not keep them. `prediction` is what the cost model said of the same Program,
-    protocol and network, where it was asked. `measurement_version` decides whether the record can be reused.
+    protocol and network, where it was asked.
+    `dealer` is the third party that dealt (None: none did).
+    `measurement_version` decides whether the record can be reused.
     """
 
     schema_version: Literal[3] = 3
@@ -260,6 +300,7 @@ class RunRecord(Strict):
     duration_s: float
     overhead_s: float | None = None
     watch: MachineWatch | None = None
+    dealer: DealerUse | None = None
 
     @model_validator(mode="before")
     @classmethod

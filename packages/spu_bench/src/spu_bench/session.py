@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import tomllib
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -31,11 +33,53 @@ class PartyAddress(BaseModel):
         return self.relay_port or self.port
 
 
+class DealerAddress(BaseModel):
+    """The third party that deals the triples: the table [dealer] of a link file. Every file is this party's own.
+
+    `key_file` holds the key of prepared answers (32 random bytes) at the party that asks the dealer (rank 0) and at the
+    dealer; without it every request goes to the dealer while the Program runs. `certificate`, `private_key` and `ca`
+    are PEM files; without them the address has to be of loopback, or `insecure` true.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    address: str
+    port: int = Field(ge=1, le=65535)
+    transport: Literal["http", "h2"] = "http"
+    key_file: str | None = None
+    certificate: str | None = None
+    private_key: str | None = None
+    ca: str | None = None
+    insecure: bool = False
+
+    @model_validator(mode="after")
+    def _is_safe(self) -> DealerAddress:
+        given = [self.certificate, self.private_key, self.ca]
+        if any(given) and not all(given):
+            raise ValueError("certificate, private_key and ca are given together, or none of them")
+        if not any(given) and not self.insecure and not _is_loopback(self.address):
+            raise ValueError("a dealer elsewhere takes certificate, private_key and ca, or insecure = true")
+        return self
+
+    def below(self, folder: Path) -> DealerAddress:
+        """The same with its files' paths from `folder`, where the link file is."""
+        files = {name: getattr(self, name) for name in ("key_file", "certificate", "private_key", "ca")}
+        return self.model_copy(update={n: str((folder / f).absolute()) if f else None for n, f in files.items()})
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"
+
+
 class Session(BaseModel):
     """The content of a link file.
 
     `party` lists the addresses in rank order: rank 0 is the server (weights), rank 1 the client (image), rank 2, in
     a protocol of three, a helper without inputs. Every party has the same file. `runtime` is one of runtimes.RUNTIMES.
+    `dealer` is the third party that deals the triples (None: as the options say, by default the server).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,6 +91,7 @@ class Session(BaseModel):
     warmup: int = Field(default=0, ge=0)
     connect_timeout_s: float = Field(default=10.0, gt=0)
     options: Options = Options()
+    dealer: DealerAddress | None = None
 
     @model_validator(mode="after")
     def _parties_fit_protocol(self) -> Session:
@@ -55,6 +100,12 @@ class Session(BaseModel):
             raise ValueError(f"there is no protocol {self.protocol!r}, use one of {', '.join(known)}")
         if len(self.party) != known[self.protocol].parties:
             raise ValueError(f"{self.protocol} takes {known[self.protocol].parties} parties, not {len(self.party)}")
+        if self.dealer is not None:
+            try:
+                chosen = known[self.protocol].dealer("third-party", self.runtime)
+            except SpuBenchError as error:
+                raise ValueError(f"dealer: {error.problem} {error.fix}") from error
+            protocols.check_dealer(chosen, self.options.runtime)
         return self
 
     def check_rank(self, rank: int) -> None:
@@ -68,8 +119,9 @@ class Session(BaseModel):
 
     def digest(self) -> str:
         """SHA-256 of what the parties must have in common; addresses may differ between hosts."""
-        common = self.model_dump_json(exclude={"party", "connect_timeout_s"})
-        return hashlib.sha256(f"{len(self.party)} parties {common}".encode()).hexdigest()
+        common = self.model_dump_json(exclude={"party", "connect_timeout_s", "dealer"})
+        dealer = "a third party deals" if self.dealer else ""
+        return hashlib.sha256(f"{len(self.party)} parties {common} {dealer}".encode()).hexdigest()
 
 
 def load_session(path: str | Path) -> Session:
@@ -83,4 +135,6 @@ def load_session(path: str | Path) -> Session:
     except (OSError, ValueError) as error:
         raise SpuBenchError(f"{path} cannot be read as TOML: {error}.", "correct the file.", "bad_input") from error
     session.options.check(session.runtime, session.protocol)
-    return session
+    if session.dealer is None:
+        return session
+    return session.model_copy(update={"dealer": session.dealer.below(Path(path).parent)})

@@ -1,4 +1,4 @@
-"""The command line: spu-bench run | party | network | predict | profile-machine | runtime."""
+"""The command line: spu-bench run | party | dealer | network | predict | profile-machine | runtime."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from spu_bench.cli import network, party, run, runtime
+from spu_bench.cli import dealer, network, party, run, runtime
 from spu_bench.cli.cost import predict_command, profile_machine_command
 from spu_bench.errors import DEBUG, SpuBenchError
 from spu_bench.party.reasons import reason_of
@@ -18,6 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("run")(run.run_command)
+app.command("dealer")(dealer.dealer_command)
 app.command("party")(party.party_command)
 app.add_typer(network.app, name="network")
 app.add_typer(runtime.app, name="runtime")

@@ -27,7 +27,7 @@ from spu_bench.executors.scratch import scratch_directory
 from spu_bench.party import OWNERS, ROLES
 from spu_bench.party.process import watch_opened_files
 from spu_bench.party.reasons import SEE_LOG, last_words, unknown_operation
-from spu_bench.party.task import Manifest, Task
+from spu_bench.party.task import DealerTask, Manifest, Task
 from spu_bench.program import Program
 from spu_bench.record import PartyOutcome, write_whole
 from spu_bench.session import Session
@@ -135,6 +135,7 @@ def _task(
             "compiler": options.compiler,
             "link": options.link,
         },
+        dealer=cast(DealerTask, session.dealer.model_dump(mode="json")) if session.dealer else None,
     )
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from spu_bench.errors import Reason, SpuBenchError
 from spu_bench.party import CLIENT, OWNERS, Holder
-from spu_bench.party.backend import Arrays, Backend
+from spu_bench.party.backend import Arrays, Backend, Dealt
 from spu_bench.party.exchange import Exchange, agree, listen
 from spu_bench.party.party_report import InferenceReport, PartyReport
 from spu_bench.party.process import (
@@ -39,11 +39,11 @@ _LOSS_IS_KNOWN_S = 2.0  # within this time the exchange has seen that a peer is 
 class SessionLoop:
     """One party from its inputs to its outputs; `report` grows while it runs."""
 
-    def __init__(self, task: Task, backend: Backend, report: PartyReport, on_loss: Callable[[int, str], None]) -> None:
+    def __init__(self, task: Task, backend: Backend, report: PartyReport, end: Callable[[SpuBenchError], None]) -> None:
         self.task = task
         self.report = report
         self._backend = backend
-        self._on_loss = on_loss
+        self._end = end
 
     def run(self) -> Optional[Arrays]:
         """Run the session; the client gets the outputs by name, inputs stacked, any other party None."""
@@ -59,7 +59,7 @@ class SessionLoop:
         exchange.barrier()  # a link waits only seconds for a peer that still compiles
         delay_abort()
         with self._failures("could not make its link", _CHECK_PORTS, "environment"):
-            self._backend.connect()
+            self._backend.connect(exchange, self._end)
         started = time.perf_counter()
         with self._failures("failed while it shared the weights"):
             self._backend.share(exchange, "public", inputs["public"])
@@ -72,6 +72,11 @@ class SessionLoop:
         if task.rank != CLIENT:
             return None
         return {name: np.concatenate(arrays) for name, arrays in collected.items()}
+
+    def _on_loss(self, peer: int, what: str) -> None:
+        # The runtime is deep in C++ and waits for a peer that will not come: only ending the process gets it out.
+        fix = f"read the log of party {peer}, then start all parties again."
+        self._end(SpuBenchError(f"Party {peer} was lost: it {what}.", fix, "peer"))
 
     def describe_process(self) -> None:
         """Put what the process is and used into the report."""
@@ -118,12 +123,15 @@ class SessionLoop:
         collected: dict[str, list[Any]] = {}
         order = [0] * self.task.warmup + list(range(batches)) * self.task.repeats
         for position, batch in enumerate(order):
+            dealt = self._dealt()
+            if self._backend.dealer is not None:
+                self._backend.dealer.prepare()
             exchange.barrier()
             interface, before = self._interface(), self._backend.statistics()
             times, worked, outputs = self._infer(exchange, self._batch(client, batch))
             exchange.barrier()
             interface = [after - start for start, after in zip(interface, self._interface())]
-            after = self._backend.statistics()
+            after, dealt = self._backend.statistics(), self._dealt(dealt)
             if position < self.task.warmup:
                 continue
             input_s, run_s, reveal_s = np.diff(times).tolist()
@@ -136,6 +144,7 @@ class SessionLoop:
                     link=after.link - before.link if after.link and before.link else None,
                     interface_sent_bytes=interface[0] if interface else None,
                     interface_received_bytes=interface[1] if interface else None,
+                    dealt=dealt,
                 )
             )
             self.report.operations = after.operations
@@ -170,6 +179,11 @@ class SessionLoop:
             cut[spec["name"]] = array[batch * size : (batch + 1) * size] if spec["shape"] else array
         return cut
 
+    def _dealt(self, before: Optional[Dealt] = None) -> Optional[Dealt]:
+        """What a third party has dealt to this party so far, or since `before`; None where it asks none."""
+        now = self._backend.dealer.dealt() if self._backend.dealer is not None else None
+        return now - before if now is not None and before is not None else now
+
     def _interface(self) -> list[int]:
         """Bytes sent and received on the interface so far; [] where none was named."""
         return list(interface_bytes(self.task.interface)) if self.task.interface else []
@@ -198,15 +212,15 @@ def main(make_backend: Callable[[Task], Backend]) -> int:
             report.failure = error.parts()
         report.save(task.report)
 
-    def on_loss(peer: int, what: str) -> None:
-        # The runtime is deep in C++ and waits for a peer that will not come: only ending the process gets it out.
+    def end(error: SpuBenchError) -> None:
         if ending.acquire(blocking=False):
-            fix = f"read the log of party {peer}, then start all parties again."
-            finish(SpuBenchError(f"Party {peer} was lost: it {what}.", fix, "peer"))
+            finish(error)
+            if task.dealer is not None:
+                time.sleep(_LOSS_IS_KNOWN_S)  # so that the others see what is wrong themselves, and not a lost party
             os._exit(1)
 
     try:
-        loop = SessionLoop(task, make_backend(task), report, on_loss)
+        loop = SessionLoop(task, make_backend(task), report, end)
         outputs = loop.run()
         if outputs is not None and task.output:
             _save_npz(task.output, outputs)
@@ -218,7 +232,7 @@ def main(make_backend: Callable[[Task], Backend]) -> int:
         traceback.print_exc()
         failure = SpuBenchError(f"{task.runtime} failed: {type(error).__name__}: {reason_of(error)}", SEE_LOG, "failed")
     if failure is not None and not ending.acquire(blocking=False):
-        time.sleep(60)  # on_loss is ending this process, and knows the cause better
+        time.sleep(60)  # `end` is ending this process, and knows the cause better
     finish(failure)
     return 1 if failure else 0
 

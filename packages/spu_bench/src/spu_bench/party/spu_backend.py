@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from typing import Any, Optional
 
 from spu_bench.party import CLIENT, OWNERS, Holder
-from spu_bench.party.backend import Arrays
+from spu_bench.party.backend import Arrays, Dealer
 from spu_bench.party.exchange import Exchange, pack, unpack
 from spu_bench.party.task import Endpoint, Task
 
@@ -21,6 +21,7 @@ class SpuBackend(ABC):
     runtime: Any
     executable: Any
     io: Any
+    dealer: Optional[Dealer] = None
 
     def __init__(self, task: Task) -> None:
         self.task = task

@@ -32,6 +32,19 @@ class Manifest(TypedDict):
     fingerprint: str
 
 
+class DealerTask(TypedDict):
+    """The table [dealer] of the link file (session.DealerAddress)."""
+
+    address: str
+    port: int
+    transport: str
+    key_file: Optional[str]
+    certificate: Optional[str]
+    private_key: Optional[str]
+    ca: Optional[str]
+    insecure: bool
+
+
 class Tables(TypedDict):
     """The options of a session: settings of the runtime, of its compiler, and of its link, each by its own name."""
 
@@ -50,6 +63,7 @@ class Task:
     the network interface whose bytes are counted (None: not counted), `device` the one with this party's address.
     `link` and `exchange` are the addresses of all parties in rank order, as this party sees them; `link_counter` is
     the file in which a CountingRelay counts (None: there is no relay). `digest` is what all parties must agree on.
+    `dealer` is the third party that deals.
     """
 
     rank: int
@@ -72,6 +86,7 @@ class Task:
     warmup: int
     connect_timeout_s: float
     options: Tables
+    dealer: Optional[DealerTask] = None
 
     def arguments(self, holder: Holder) -> list[ArraySpec]:
         """The Program's arguments that `holder` has."""

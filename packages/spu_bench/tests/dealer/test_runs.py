@@ -18,11 +18,13 @@ import numpy as np
 import psutil
 import pytest
 import tomli_w
+from certificates import Authority
 from parties import cli, computing, free_port, one_line, start_party, write_link
 from programs import KINDS, write_kind
 from requirements_of_tests import lacks_commands, lacks_root, require
 
 from spu_bench import Options, RunFailed, RunRecord, SpuBenchError, load_program, protocols, run
+from spu_bench.dealer import TlsFiles
 from spu_bench.session import load_session
 
 SOON_S = 15.0
@@ -187,6 +189,38 @@ def test_parties_and_a_dealer_by_hand(small: Path, tmp_path: Path, key: str) -> 
     assert dealt["online_requests"] == (0 if key == "same" else None)
     with np.load(tmp_path / "client" / "out.npz") as out, np.load(small / "reference.npz") as expected:
         np.testing.assert_allclose(out["logits"][:1], expected["logits"], atol=1e-3)
+
+
+def _tls_table(files: TlsFiles) -> dict[str, str]:
+    return {"certificate": str(files.certificate), "private_key": str(files.private_key), "ca": str(files.ca)}
+
+
+@pytest.mark.parametrize(("ahead", "stranger"), [(True, False), (False, False), (True, True)])
+def test_over_mutual_tls(small: Path, tmp_path: Path, ahead: bool, stranger: bool) -> None:
+    """Each party shows its own certificate; one of another CA gets no session."""
+    authority = Authority(tmp_path / "ca")
+    files = [authority.files(name) for name in ("server", "client", "dealer")]
+    server_files = Authority(tmp_path / "other").files("server") if stranger else files[0]
+    more = ["--tls-ca", str(files[2].ca), "--tls-certificate", str(files[2].certificate)]
+    more += ["--tls-key", str(files[2].private_key), "--client", "server", "--client", "client"]
+    key = {"key_file": str(_key(tmp_path / "dealer.key"))} if ahead else {}
+    with _dealer(tmp_path, *more, *(["--key-file", key["key_file"]] if ahead else [])) as (port, dealer):
+        ports = [free_port(), free_port()]
+        parties = []
+        for rank, own in enumerate((server_files, files[1])):
+            table = {"address": "127.0.0.1", "port": port, **_tls_table(own), **(key if rank == 0 else {})}
+            link = write_link(tmp_path / f"link{rank}.toml", ports, repeats=2, dealer=table, connect_timeout_s=5.0)
+            parties.append(start_party(rank, small, link, tmp_path / str(rank)))
+        ends = [party.communicate(timeout=90)[1] for party in parties]
+        dealer.terminate()
+        assert dealer.wait(10) == 0
+    if stranger:
+        assert parties[0].returncode == parties[1].returncode == 1
+        assert f"The dealer at 127.0.0.1:{port} does not answer" in one_line(ends[0])
+        return
+    assert [party.returncode for party in parties] == [0, 0], ends
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["overlaps"] == summary["refused"] == 0 < summary["draws"]
 
 
 def test_a_dealer_that_is_not_there(small: Path, tmp_path: Path) -> None:

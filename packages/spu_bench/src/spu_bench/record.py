@@ -157,7 +157,8 @@ class Dealt(Strict):
 class DealerUse(Strict):
     """The third party that dealt in a run: how the parties reach it, and its log of the session.
 
-    `overlaps` counts draws of a party's stream that overlap another: 0, or masks were used twice.
+    `overlaps` counts draws of a party's stream that overlap another: 0, or masks were used twice. `bytes_in` and
+    `bytes_out` are of single requests, without what was sent ahead of time.
     """
 
     kind: DealerName

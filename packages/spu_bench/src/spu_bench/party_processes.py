@@ -17,9 +17,10 @@ from spu_bench.errors import DEBUG, SpuBenchError, killed
 from spu_bench.executors.base import Host, PartyProcess
 from spu_bench.party import CLIENT, SERVER
 from spu_bench.party.reasons import SEE_LOG
-from spu_bench.program import Program, read_npz
+from spu_bench.program import EXPORT_ANEW, Program
 from spu_bench.record import PartyOutcome, Request
 from spu_bench.session import PartyAddress, Session
+from spu_bench.untrusted import require_inside
 
 INPUT, OUTPUTS, OUTCOME, LOG = "input.npz", "outputs.npz", "outcome.json", "party.log"
 LINK, COUNTER = "link.toml", "counter"
@@ -45,10 +46,11 @@ def _fill(directory: Path, rank: int, program: Program, inputs: Path | None) -> 
     if rank == CLIENT and inputs is None:
         names.append("client.npz")
     for name in names:
-        if (program.path / name).exists():
+        require_inside(program.path, name, EXPORT_ANEW)
+        if (program.path / name).is_file():
             shutil.copyfile(program.path / name, copy / name)
     if rank == CLIENT and inputs is not None:
-        read_npz(inputs)  # the client checks it against the Program; a file that is not an npz is found here
+        program.arrays("client", inputs)
         shutil.copyfile(inputs, directory / INPUT)
 
 

@@ -24,6 +24,7 @@ import psutil
 from spu_bench import runtimes
 from spu_bench.errors import DEBUG, SpuBenchError, killed
 from spu_bench.executors.scratch import scratch_directory
+from spu_bench.fixed_point import fixed_point
 from spu_bench.party import OWNERS, ROLES
 from spu_bench.party.process import watch_opened_files
 from spu_bench.party.reasons import SEE_LOG, last_words, unknown_operation
@@ -70,7 +71,7 @@ def run_party(
     with scratch_directory() as scratch:
         try:
             _check_cores(runtime)
-            _check_inputs(rank, program, files.source)
+            _check_inputs(rank, program, session, files.source)
             report = _run(runtime, scratch, _task(rank, program, session, files, interface, scratch), cores)
             if failure := report.get("failure"):
                 raise SpuBenchError(**failure)
@@ -95,12 +96,14 @@ def _check_cores(runtime: runtimes.Runtime) -> None:
         )
 
 
-def _check_inputs(rank: int, program: Program, source: Path | None) -> None:
+def _check_inputs(rank: int, program: Program, session: Session, source: Path | None) -> None:
     """Read once what this party holds, so that the party's process need not check it."""
     program.module()
+    numbers = fixed_point(session.runtime, session.options.runtime)
     for holder, owner_rank in OWNERS.items():
         if owner_rank in (None, rank):
-            program.arrays(holder, source if holder == "client" else None)
+            for name, array in program.arrays(holder, source if holder == "client" else None).items():
+                numbers.check_array(name, array)
 
 
 def _task(
@@ -122,9 +125,14 @@ def _task(
         report=str(scratch / "report"),
         log=str(scratch / "log"),
         interface=interface,
-        device=_device(session.party[rank].address),
-        link=[(party.address, party.port if at == rank else party.seen_at) for at, party in enumerate(session.party)],
-        exchange=[(party.address, party.port + 1) for party in session.party],
+        device=_device(session.party[rank].own),
+        link=[
+            (party.own, party.port) if at == rank else (party.address, party.seen_at)
+            for at, party in enumerate(session.party)
+        ],
+        exchange=[
+            (party.own if at == rank else party.address, party.port + 1) for at, party in enumerate(session.party)
+        ],
         link_counter=_text(files.link_counter),
         digest=session.digest(),
         repeats=session.repeats,

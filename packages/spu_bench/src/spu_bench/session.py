@@ -15,8 +15,10 @@ from spu_bench.options import Options
 from spu_bench.untrusted import one_line, read_toml
 
 
-HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?$")]
-"""An IPv4 address or a host's name, of at most 253 characters."""
+HostName = Annotated[
+    str, Field(max_length=253, pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}(\.[A-Za-z0-9][A-Za-z0-9_-]{0,62})*$")
+]
+"""An IPv4 address or a host's name: at most 253 characters, and at most 63 between two dots."""
 
 
 class PartyAddress(BaseModel):

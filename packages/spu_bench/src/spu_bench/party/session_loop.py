@@ -6,6 +6,7 @@ A party holds only its own secrets. The server (rank 0) reads the weights, the c
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import sys
@@ -20,7 +21,8 @@ import numpy as np
 from spu_bench.errors import Reason, SpuBenchError
 from spu_bench.party import CLIENT, OWNERS, Holder
 from spu_bench.party.backend import Arrays, Backend
-from spu_bench.party.exchange import Exchange, agree, listen
+from spu_bench.party.exchange import SILENCE_S, Exchange, agree, agree_on_batches
+from spu_bench.party.handshake import listen
 from spu_bench.party.party_report import InferenceReport, PartyReport
 from spu_bench.party.process import (
     delay_abort,
@@ -33,6 +35,9 @@ from spu_bench.party.reasons import SEE_LOG, reason_of
 from spu_bench.party.task import Task, load_task
 
 _CHECK_PORTS = "check that the ports of the link file are free and reachable from every party."
+_SHARE_BYTES = 64  # no protocol's share of an element is larger
+_SHARE_HEADS = 1 << 22
+_SLOWER_PEER = 10.0  # a peer may take so many times longer to compile than this party
 _LOSS_IS_KNOWN_S = 2.0  # within this time the exchange has seen that a peer is gone
 
 
@@ -55,8 +60,12 @@ class SessionLoop:
         exchange = Exchange(task.rank, task.exchange, timeout_s=task.connect_timeout_s, on_loss=self._on_loss)
         batches = self._agree(exchange, inputs)
         report.connect_s = time.perf_counter() - started
+        # The compiler keeps all other threads of its process waiting, so that no heartbeat comes
+        exchange.be_patient(math.inf)
         self._compile()
+        exchange.be_patient(SILENCE_S + _SLOWER_PEER * report.compile_s)
         exchange.barrier()  # a link waits only seconds for a peer that still compiles
+        exchange.be_patient(SILENCE_S)
         delay_abort()
         with self._failures("could not make its link", _CHECK_PORTS, "environment"):
             self._backend.connect()
@@ -99,7 +108,11 @@ class SessionLoop:
         for spec in self.task.arguments("client") if self.task.rank == CLIENT else []:
             array = inputs["client"][spec["name"]]
             batches = max(batches, len(array) // spec["shape"][0] if spec["shape"] else 1)
-        return int(exchange.all_to_all(str(batches).encode()).get(CLIENT, str(batches).encode()))
+        batches = agree_on_batches(exchange, batches)
+        arrays = [*self.task.manifest["arguments"], *self.task.manifest["outputs"]]
+        elements = sum(math.prod(spec["shape"]) for spec in arrays)
+        exchange.allow(_SHARE_BYTES * elements + _SHARE_HEADS)
+        return batches
 
     def _compile(self) -> None:
         started = time.perf_counter()

@@ -35,7 +35,11 @@ from spu_bench.record import (
     Traffic,
 )
 from spu_bench.samples import summarize
+from spu_bench.stopping import Stopped
 from spu_bench.watch import Watch
+
+
+LONGEST_TIMEOUT_S = 30 * 86_400.0
 
 
 class RunFailed(SpuBenchError):
@@ -74,6 +78,12 @@ def run(
     using the seconds. Raises RunFailed, with the record of the failure, where the run has no valid result;
     SpuBenchError where the run cannot start at all.
     """
+    if not 0 < timeout_s <= LONGEST_TIMEOUT_S:
+        raise SpuBenchError(
+            f"The limit of the run cannot be {timeout_s} s.",
+            f"give a number of seconds from 1 to {LONGEST_TIMEOUT_S:.0f}.",
+            "bad_input",
+        )
     asked = Network.load(network) if not isinstance(network, Network) else network
     options = options or Options()
     protocol = protocol or runtimes.get(runtime).protocols[0]
@@ -110,7 +120,7 @@ def run(
         outputs = _measure(
             record, chosen, program, Path(inputs) if inputs else None, Path(keep_logs) if keep_logs else None
         )
-    except SpuBenchError as error:
+    except (SpuBenchError, Stopped) as error:
         record.failure = Failure(reason=error.reason, problem=error.problem, fix=error.fix)
         record.status = "invalid" if error.reason == "link" else "failed"
         record.duration_s = time.perf_counter() - started

@@ -16,6 +16,7 @@ from spu_bench import protocols
 from spu_bench.errors import DEBUG, SpuBenchError, killed
 from spu_bench.executors.base import Host, PartyProcess
 from spu_bench.party import CLIENT, SERVER
+from spu_bench.party.process import DIE_WITH_PARENT
 from spu_bench.party.reasons import SEE_LOG
 from spu_bench.program import EXPORT_ANEW, Program
 from spu_bench.record import PartyOutcome, Request
@@ -26,7 +27,8 @@ INPUT, OUTPUTS, OUTCOME, LOG = "input.npz", "outputs.npz", "outcome.json", "part
 LINK, COUNTER = "link.toml", "counter"
 _EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _POLL_S = 0.05
-_GRACE_S = 10.0  # in which a party ends by itself after a peer has failed
+_GRACE_S = 10.0  # in which a party ends by itself after a peer has failed, or when it is asked to
+_ENDING_S = 60.0  # in which a party ends after a peer has ended well
 
 
 def make_directories(scratch: Path, protocol: str, program: Program, inputs: Path | None) -> list[Path]:
@@ -121,7 +123,7 @@ class PartiesFailed(SpuBenchError):
 
 def _arguments(host: Host, directory: Path) -> list[str]:
     arguments = ["-m", "spu_bench", "party", "--rank", str(host.rank), "--program", "program", "--link", LINK]
-    arguments += ["--outcome", OUTCOME, "--interface", host.interface, "--die-with-parent"]
+    arguments += ["--outcome", OUTCOME, "--interface", host.interface, DIE_WITH_PARENT]
     if (directory / COUNTER).exists():
         arguments += ["--link-counter", COUNTER]
     if host.rank == CLIENT:
@@ -140,6 +142,11 @@ def _started(host: Host, arguments: list[str]) -> Iterator[PartyProcess]:
         yield process
     finally:
         if process.poll() is None:
+            process.terminate()  # it ends its runtime, and removes its scratch directory
+            until = time.monotonic() + _GRACE_S
+            while process.poll() is None and time.monotonic() < until:
+                time.sleep(_POLL_S)
+        if process.poll() is None:
             process.kill()
             process.wait(timeout=10)
 
@@ -153,6 +160,8 @@ def _wait(processes: list[PartyProcess], timeout_s: float) -> list[int | None]:
             return statuses
         if any(statuses):
             deadline = min(deadline, time.monotonic() + _GRACE_S)
+        elif 0 in statuses:
+            deadline = min(deadline, time.monotonic() + _ENDING_S)
         time.sleep(_POLL_S)
 
 
@@ -169,6 +178,13 @@ def _cause(
 ) -> SpuBenchError:
     """What made a run fail: a party that left no outcome, else what one reports of itself, else of a peer."""
     failed = {rank: status for rank, status in enumerate(statuses) if status}
+    if not failed and 0 in statuses:
+        late = statuses.index(None)
+        return SpuBenchError(
+            f"Party {late} did not end within {_ENDING_S:.0f} s of the others.",
+            "run it again; if it stays, read the party's log (--keep-logs DIRECTORY).",
+            "peer",
+        )
     if not failed:  # none failed before the rest was stopped
         return SpuBenchError(
             f"The run did not end within its limit of {timeout_s:.0f} s.",
@@ -178,7 +194,8 @@ def _cause(
     for rank, status in failed.items():
         if outcomes[rank] is None:
             return _died(rank, status, directories[rank])
-    failures = [outcome.failure for outcome in outcomes if outcome is not None and outcome.failure is not None]
+    ended = [outcomes[rank] for rank in failed]  # the others report that they were stopped
+    failures = [outcome.failure for outcome in ended if outcome is not None and outcome.failure is not None]
     for failure in sorted(failures, key=lambda failure: failure.reason == "peer"):
         return SpuBenchError(failure.problem, failure.fix, failure.reason)
     rank, status = next(iter(failed.items()))

@@ -32,6 +32,7 @@ from spu_bench.party.task import Manifest, Task
 from spu_bench.program import Program
 from spu_bench.record import PartyOutcome, write_whole
 from spu_bench.session import Session
+from spu_bench.stopping import Stopped
 
 _SHARED_MODULES = ("__init__.py", "errors.py", "wire.py", "party/*.py")
 
@@ -75,7 +76,7 @@ def run_party(
             report = _run(runtime, scratch, _task(rank, program, session, files, interface, scratch), cores)
             if failure := report.get("failure"):
                 raise SpuBenchError(**failure)
-        except SpuBenchError as error:
+        except (SpuBenchError, Stopped) as error:
             report["failure"] = error.parts()
             _print_log(scratch / "log")
             raise
@@ -115,7 +116,6 @@ def _task(
     manifest = cast(Manifest, program.manifest.model_dump(mode="json", by_alias=True))
     return Task(
         rank=rank,
-        parent=os.getpid(),
         runtime=runtime.title,
         protocol=session.protocol,
         program=str(program.path),
@@ -168,7 +168,7 @@ def _run(runtime: runtimes.Runtime, scratch: Path, task: Task, cores: int | None
     task.save(str(scratch / "task"))
     with open(task.log, "ab") as log:
         process = subprocess.Popen(
-            [python, "-m", runtime.backend, str(scratch / "task")],
+            [python, "-m", "spu_bench.party.start", str(os.getpid()), runtime.backend, str(scratch / "task")],
             env={**environment, "OMP_THREAD_LIMIT": limit},
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -178,6 +178,7 @@ def _run(runtime: runtimes.Runtime, scratch: Path, task: Task, cores: int | None
         status = process.wait()
     finally:
         process.kill()
+        process.wait()
     said = Path(task.log).read_text(errors="replace")
     if named := unknown_operation(said):
         problem = f"{runtime.title} cannot compile the Program: {named}"

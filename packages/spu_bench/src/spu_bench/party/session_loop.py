@@ -26,7 +26,6 @@ from spu_bench.party.handshake import listen
 from spu_bench.party.party_report import InferenceReport, PartyReport
 from spu_bench.party.process import (
     delay_abort,
-    die_with_parent,
     interface_bytes,
     peak_memory_bytes,
     watch_opened_files,
@@ -200,7 +199,6 @@ class SessionLoop:
 def main(make_backend: Callable[[Task], Backend]) -> int:
     """Run the party of the task file that this process was started with; the exit status is 0 or 1."""
     task = load_task(sys.argv[1])
-    die_with_parent(task.parent)
     opened = watch_opened_files()
     report = PartyReport()
     ending = threading.Lock()

@@ -44,8 +44,7 @@ class Tables(TypedDict):
 class Task:
     """A party's part of a session.
 
-    `parent` is the process that waits for this one, `runtime` the runtime's name in messages. `program` is the
-    Program's directory, `source` the client's own input (None: the sample), `output` where the client's outputs go.
+    `runtime` is the runtime's name in messages, `program` the Program's directory, `source` the client's own input (None: the sample), `output` where the client's outputs go.
     The process leaves its report in the file `report`, and its log and that of the runtime in `log`. `interface` is
     the network interface whose bytes are counted (None: not counted), `device` the one with this party's address.
     `link` and `exchange` are the addresses of all parties in rank order, as this party sees them; `link_counter` is
@@ -53,7 +52,6 @@ class Task:
     """
 
     rank: int
-    parent: int
     runtime: str
     protocol: str
     program: str

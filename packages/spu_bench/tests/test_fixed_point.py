@@ -19,7 +19,7 @@ from spu_bench.fixed_point import FixedPoint, fixed_point
 def test_a_value_that_has_no_fixed_point(bad: float) -> None:
     array = np.zeros((2, 3), np.float32)
     array[1, 2] = bad
-    with pytest.raises(SpuBenchError, match="'images'.*(not finite|values up to)") as caught:
+    with pytest.raises(SpuBenchError, match=r"'images'.*(not finite|values up to)") as caught:
         FixedPoint(64, 18).check_array("images", array)
     assert caught.value.reason == "bad_input"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import shutil
 import time
 from datetime import UTC, datetime
@@ -37,7 +38,6 @@ from spu_bench.record import (
 from spu_bench.samples import summarize
 from spu_bench.stopping import Stopped
 from spu_bench.watch import Watch
-
 
 LONGEST_TIMEOUT_S = 30 * 86_400.0
 
@@ -238,10 +238,13 @@ def _require_link(record: RunRecord) -> None:
 
 
 def _copy_logs(directories: list[Path], target: Path) -> None:
-    target.mkdir(parents=True, exist_ok=True)
-    for directory in directories:
-        if (directory / LOG).exists():
-            shutil.copyfile(directory / LOG, target / f"{directory.name}.log")
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        for directory in directories:
+            if (directory / LOG).exists():
+                shutil.copyfile(directory / LOG, target / f"{directory.name}.log")
+    except OSError as error:  # the result is worth more than the logs
+        logging.getLogger(__name__).warning("The parties' logs cannot be kept in %s: %s", target, error.strerror)
 
 
 def _compare(record: RunRecord, program: Program, outputs: dict[str, Array], expected: Array | None) -> None:

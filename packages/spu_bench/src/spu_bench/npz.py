@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spu_bench.errors import SpuBenchError
+from spu_bench.party.exchange import MAX_BATCHES
 from spu_bench.untrusted import one_line, require_memory
 
 Array = npt.NDArray[Any]
@@ -36,7 +37,8 @@ class Expected:
             return True
         if not self.is_stream or not self.shape or len(shape) != len(self.shape):
             return False
-        return shape[1:] == self.shape[1:] and shape[0] > 0 and shape[0] % self.shape[0] == 0
+        batches, rest = divmod(shape[0], self.shape[0])
+        return shape[1:] == self.shape[1:] and not rest and 0 < batches <= MAX_BATCHES
 
 
 def read_npz(path: Path, fix: str, expected: Mapping[str, Expected] | None = None) -> dict[str, Array]:
@@ -57,9 +59,7 @@ def read_npz(path: Path, fix: str, expected: Mapping[str, Expected] | None = Non
         raise SpuBenchError(f"{path} cannot be read ({one_line(str(error))}).", fix, "bad_input") from error
 
 
-def _read(
-    archive: zipfile.ZipFile, path: Path, fix: str, expected: Mapping[str, Expected] | None
-) -> dict[str, Array]:
+def _read(archive: zipfile.ZipFile, path: Path, fix: str, expected: Mapping[str, Expected] | None) -> dict[str, Array]:
     members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
     if len(members) != len(archive.infolist()):
         raise SpuBenchError(f"{path} has two arrays of one name.", fix, "bad_input")

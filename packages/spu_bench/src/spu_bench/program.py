@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,7 +158,7 @@ class Program:
 
     def reference(self) -> dict[str, Array] | None:
         """The plaintext outputs for the arrays of client.npz, or None where the Program carries none."""
-        if not (self.path / "reference.npz").exists():
+        if not os.path.lexists(self.path / "reference.npz"):
             return None
         return self._own_arrays("reference.npz", self.manifest.outputs)
 

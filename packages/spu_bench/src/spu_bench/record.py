@@ -318,8 +318,12 @@ class RunRecord(Strict):
         )
 
     def save(self, path: str | Path) -> None:
-        """Write the record as JSON, whole or not at all."""
-        write_whole(Path(path), self.model_dump_json(indent=1) + "\n")
+        """Write the record as JSON, whole or not at all, for everyone to read: a store is shared."""
+        write_whole(Path(path), self.to_json(), 0o644)
+
+    def to_json(self) -> str:
+        """The content of a record's file."""
+        return self.model_dump_json(indent=1) + "\n"
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -332,14 +336,17 @@ def record_json_schema() -> str:
     return json.dumps(RunRecord.model_json_schema(), indent=1, sort_keys=True) + "\n"
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write `text` to `path` through a temporary file and a rename, so that no reader ever sees half of it."""
+def write_whole(path: Path, text: str, mode: int = 0o600) -> None:
+    """Write `text` to `path` through a temporary file and a rename, so that no reader ever sees half of it.
+
+    `mode` says who may read it: the owner alone, since a result may hold what the client alone may know.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w") as stream:
             stream.write(text)
-        os.chmod(temporary, 0o644)
+        os.chmod(temporary, mode)
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)

@@ -14,7 +14,6 @@ from spu_bench.errors import SpuBenchError
 from spu_bench.options import Options
 from spu_bench.untrusted import one_line, read_toml
 
-
 HostName = Annotated[
     str, Field(max_length=253, pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}(\.[A-Za-z0-9][A-Za-z0-9_-]{0,62})*$")
 ]

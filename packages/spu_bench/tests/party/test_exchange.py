@@ -182,7 +182,7 @@ def test_a_stranger_in_the_place_of_the_called_party() -> None:
     """Who listens there and does not greet back is no party."""
     with socket.create_server(("127.0.0.1", 0)) as wrong:
         endpoints = [("127.0.0.1", int(wrong.getsockname()[1])), ("127.0.0.1", free_port())]
-        with pytest.raises(SpuBenchError, match="Party 0 .* did not connect"):
+        with pytest.raises(SpuBenchError, match=r"Party 0 .* did not connect"):
             Exchange(1, endpoints, timeout_s=1, on_loss=fail)
 
 
@@ -245,7 +245,7 @@ def test_messages_that_cannot_be_read(data: bytes) -> None:
     """One line each: of terms, and of shares."""
     first, second = connect(2, fail)
     second.send(0, data)
-    with pytest.raises(SpuBenchError, match="cannot be read|another Program") as caught:
+    with pytest.raises(SpuBenchError, match=r"cannot be read|another Program") as caught:
         agree(first, {"Program": "mine"})
     assert caught.value.reason in ("peer", "bad_input")
     framed = len(data).to_bytes(4, "big") + data

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from spu_bench import executors, protocols, runtimes
+from spu_bench.destinations import check_directory, check_file, write_result
 from spu_bench.measured_run import RunFailed, run
 from spu_bench.options import Options
 from spu_bench.program import load_program
@@ -43,6 +44,10 @@ def run_command(
 
     Example: spu-bench run prog/ --protocol semi2k --network loopback --repeats 5 --json record.json
     """
+    if json is not None:
+        check_file(json)
+    if keep_logs is not None:
+        check_directory(keep_logs)
     with Console(stderr=True).status(f"{runtime} over {network}: {program}"):
         try:
             record = run(
@@ -60,10 +65,10 @@ def run_command(
             )
         except RunFailed as error:
             if json is not None:
-                error.record.save(json)
+                write_result(json, error.record.to_json())
             raise
     if json is not None:
-        record.save(json)
+        write_result(json, record.to_json())
     Console().print(_table(record))
     if record.status == "wrong":
         raise record.wrong_logits()

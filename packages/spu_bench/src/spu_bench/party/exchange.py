@@ -33,7 +33,8 @@ SILENCE_S = 30.0
 _TERMS_BYTES = 1 << 20
 """The longest message before the parties have agreed."""
 
-_MOST_BATCHES = 1_000_000
+MAX_BATCHES = 1_000_000
+"""How many batches of images a client may bring to one session."""
 
 
 class Exchange:
@@ -234,18 +235,14 @@ def agree(exchange: Exchange, terms: Mapping[str, Any]) -> None:
 
 
 def agree_on_batches(exchange: Exchange, batches: int) -> int:
-    """Tell every party the number of batches that the client brings; raises SpuBenchError for an absurd one."""
-    if batches > _MOST_BATCHES:
-        raise SpuBenchError(
-            f"The input has {batches} batches, the limit is {_MOST_BATCHES}.", "give fewer images.", "bad_input"
-        )
+    """Tell every party the number of batches that the client brings; raises SpuBenchError for more than MAX_BATCHES."""
     data = exchange.all_to_all(str(batches).encode()).get(CLIENT)
     if data is None:
         return batches
-    if not data.isdigit() or len(data) > 7 or not 0 < int(data) <= _MOST_BATCHES:
+    if not data.isdigit() or len(data) > 7 or not 0 < int(data) <= MAX_BATCHES:
         raise SpuBenchError(
             f"Party {CLIENT} says that it brings {ascii(data[:20])[1:]} batches.",
-            f"start it again, with at most {_MOST_BATCHES} batches of images.",
+            f"start it again, with at most {MAX_BATCHES} batches of images.",
             "peer",
         )
     return int(data)

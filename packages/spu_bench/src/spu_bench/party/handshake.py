@@ -10,7 +10,6 @@ import select
 import socket
 import time
 from collections.abc import Sequence
-from typing import Tuple
 
 from spu_bench.errors import SpuBenchError
 
@@ -25,7 +24,7 @@ _PENDING = 64
 
 _SILENCE_MS = 10_000  # after this time a peer whose host does not answer counts as lost
 
-Endpoint = Tuple[str, int]
+Endpoint = tuple[str, int]
 
 
 def connect_all(rank: int, endpoints: Sequence[Endpoint], timeout_s: float) -> dict[int, socket.socket]:
@@ -49,9 +48,7 @@ def connect_all(rank: int, endpoints: Sequence[Endpoint], timeout_s: float) -> d
     return sockets
 
 
-def _accept_all(
-    rank: int, listener: socket.socket, missing: set[int], deadline: float
-) -> dict[int, socket.socket]:
+def _accept_all(rank: int, listener: socket.socket, missing: set[int], deadline: float) -> dict[int, socket.socket]:
     """Accept those of the ranks `missing` that greet before `deadline`, and take them out of that set.
 
     A port scanner or a health check may connect too. No connection keeps the others waiting.

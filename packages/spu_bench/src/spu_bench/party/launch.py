@@ -22,6 +22,7 @@ from typing import Any, cast
 import psutil
 
 from spu_bench import runtimes
+from spu_bench.destinations import check_file, write_result
 from spu_bench.errors import DEBUG, SpuBenchError, killed
 from spu_bench.executors.scratch import scratch_directory
 from spu_bench.fixed_point import fixed_point
@@ -30,7 +31,7 @@ from spu_bench.party.process import watch_opened_files
 from spu_bench.party.reasons import SEE_LOG, last_words, unknown_operation
 from spu_bench.party.task import Manifest, Task
 from spu_bench.program import Program
-from spu_bench.record import PartyOutcome, write_whole
+from spu_bench.record import PartyOutcome
 from spu_bench.session import Session
 from spu_bench.stopping import Stopped
 
@@ -66,6 +67,9 @@ def run_party(
     threads (None: as OMP_THREAD_LIMIT says, else one for each core that it may use). Raises SpuBenchError.
     """
     session.check_rank(rank)
+    for path in (files.output, files.outcome):
+        if path is not None:
+            check_file(path)
     runtime = runtimes.get(session.runtime)
     report: dict[str, Any] = {}
     opened = watch_opened_files()
@@ -83,7 +87,7 @@ def run_party(
         finally:
             outcome = _outcome(rank, runtime, report, opened)
             if files.outcome is not None:
-                write_whole(files.outcome, outcome.model_dump_json(indent=1))
+                write_result(files.outcome, outcome.model_dump_json(indent=1))
     return outcome
 
 

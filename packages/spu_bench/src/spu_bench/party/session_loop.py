@@ -10,6 +10,7 @@ import math
 import os
 import platform
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -220,7 +221,7 @@ def main(make_backend: Callable[[Task], Backend]) -> int:
         loop = SessionLoop(task, make_backend(task), report, on_loss)
         outputs = loop.run()
         if outputs is not None and task.output:
-            _save_npz(task.output, outputs)
+            _save_outputs(task.output, outputs)
         loop.describe_process()
         failure = None
     except SpuBenchError as error:
@@ -234,7 +235,28 @@ def main(make_backend: Callable[[Task], Backend]) -> int:
     return 1 if failure else 0
 
 
+def _save_outputs(path: str, arrays: Arrays) -> None:
+    """Write the outputs, for their owner alone. Where that fails, SpuBenchError says in which file they are instead."""
+    try:
+        _save_npz(path, arrays)
+    except OSError as error:
+        handle, other = tempfile.mkstemp(prefix="spu-bench-outputs-", suffix=".npz")
+        os.close(handle)
+        _save_npz(other, arrays)
+        raise SpuBenchError(
+            f"{path} cannot be written ({error.strerror}). The outputs are in {other}.",
+            "free disk space, or correct the rights of the directory.",
+            "environment",
+        ) from None
+
+
 def _save_npz(path: str, arrays: Arrays) -> None:
-    with open(path + ".part", "wb") as stream:
-        np.savez(stream, **arrays)
-    os.replace(path + ".part", path)
+    part = path + ".part"
+    try:
+        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "wb") as stream:
+            np.savez(stream, **arrays)
+        os.replace(part, path)
+    except OSError:
+        if os.path.lexists(part):
+            os.unlink(part)
+        raise

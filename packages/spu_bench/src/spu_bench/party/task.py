@@ -44,11 +44,12 @@ class Tables(TypedDict):
 class Task:
     """A party's part of a session.
 
-    `runtime` is the runtime's name in messages, `program` the Program's directory, `source` the client's own input (None: the sample), `output` where the client's outputs go.
-    The process leaves its report in the file `report`, and its log and that of the runtime in `log`. `interface` is
-    the network interface whose bytes are counted (None: not counted), `device` the one with this party's address.
-    `link` and `exchange` are the addresses of all parties in rank order, as this party sees them; `link_counter` is
-    the file in which a CountingRelay counts (None: there is no relay). `digest` is what all parties must agree on.
+    `runtime` is the runtime's name in messages, `program` the Program's directory, `source` the client's own input
+    (None: the sample), `output` where the client's outputs go. The process leaves its report in the file `report`, and
+    its log and that of the runtime in `log`. `interface` is the network interface whose bytes are counted (None: not
+    counted), `device` the one with this party's address. `link` and `exchange` are the addresses of all parties in rank
+    order, as this party sees them; `link_counter` is the file in which a CountingRelay counts (None: there is no
+    relay). `digest` is what all parties must agree on.
     """
 
     rank: int

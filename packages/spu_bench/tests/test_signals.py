@@ -126,7 +126,7 @@ def test_the_scratch_of_another_pid_namespace_is_kept(own_temporary: Path) -> No
     with scratch.scratch_directory() as mine:
         assert theirs.is_dir() and mine.is_dir()
         assert mine.stat().st_mode & 0o777 == 0o700
-        assert not scratch.is_orphan("spub-4194305-5-0-bridge"), "nor are its namespaces removed"
+        assert not scratch.is_orphan("spub-4194305-5-0-bridge"), "and its namespaces are not removed"
     os.close(handle)
     with scratch.scratch_directory():
         assert not theirs.exists(), "its owner has ended"

@@ -2,7 +2,7 @@
 
 A value x is an integer x 2^f in a ring of k bits, f of them fraction bits. Two limits follow:
 
-1. SPU encodes saturated: beyond 2^(k-2-f) it takes the largest value without a word, and NaN becomes a number
+1. SPU encodes saturated: beyond 2^(k-2-f) it silently takes the largest value, and NaN becomes a number
    (measured with SPU 0.9.5 for k = 32, 64 and 128).
 2. A product of two values has 2f fraction bits until it is truncated, and truncation leaves the two top bits of the
    ring: one is the sign, the other keeps the masked value from wrapping. So x times 1 comes out right for

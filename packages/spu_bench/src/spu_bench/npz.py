@@ -20,7 +20,8 @@ from spu_bench.untrusted import one_line, require_memory
 Array = npt.NDArray[Any]
 
 _MAX_HEADER = 10_000
-_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+_FORMAT: Any = np.lib.format  # its types say less than its documentation
+_HEADERS = {(1, 0): _FORMAT.read_array_header_1_0, (2, 0): _FORMAT.read_array_header_2_0}
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def _read(archive: zipfile.ZipFile, path: Path, fix: str, expected: Mapping[str,
     arrays = {}
     for name, info in members.items():
         with archive.open(info) as stream:
-            arrays[name] = np.lib.format.read_array(stream, allow_pickle=False, max_header_size=_MAX_HEADER)
+            arrays[name] = _FORMAT.read_array(stream, allow_pickle=False, max_header_size=_MAX_HEADER)
     return arrays
 
 
@@ -84,7 +85,7 @@ def _check_header(
     archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, name: str, fix: str, expected: Expected | None
 ) -> None:
     with archive.open(info) as stream:
-        version = np.lib.format.read_magic(stream)
+        version = _FORMAT.read_magic(stream)
         if version not in _HEADERS:
             raise SpuBenchError(f"The array {name!r} in {path} is of npy version {version}.", fix, "bad_input")
         shape, _, dtype = _HEADERS[version](stream, max_header_size=_MAX_HEADER)

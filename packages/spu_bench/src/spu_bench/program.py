@@ -16,9 +16,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from spu_bench import npz
 from spu_bench.errors import SpuBenchError
-from spu_bench.npz import Array
 from spu_bench.party import Holder
 from spu_bench.untrusted import one_line, parse_json, read_inside, require_inside
+
+Array = npz.Array
 
 MAX_MANIFEST_BYTES = 16 << 20
 MAX_MODULE_BYTES = 1 << 30

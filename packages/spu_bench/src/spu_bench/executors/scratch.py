@@ -88,7 +88,7 @@ def _is_locked(directory: Path) -> bool:
 
 
 def _try_lock(directory: Path) -> int | None:
-    """A descriptor that holds the lock of `directory`; None where another has it, or there is none to be had."""
+    """A descriptor that holds the lock of `directory`; None where another process has it, or it cannot be opened."""
     try:
         lock = os.open(directory, _OPEN)
     except OSError:

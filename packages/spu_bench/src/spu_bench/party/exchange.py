@@ -22,7 +22,8 @@ from typing import Any, Optional
 
 from spu_bench.errors import SpuBenchError
 from spu_bench.party import CLIENT
-from spu_bench.party.handshake import Endpoint, connect_all
+from spu_bench.party.handshake import connect_all
+from spu_bench.party.task import Endpoint
 
 _FRAME = struct.Struct(">cQ")
 _DATA, _BYE, _HEARTBEAT = b"d", b"b", b"h"

@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 
 from spu_bench.errors import SpuBenchError
+from spu_bench.party.task import Endpoint
 
 _GREETING = b"spu-bench exchange 2 "
 """What both ends send first, followed by one byte: the sender's rank."""
@@ -23,8 +24,6 @@ _PENDING = 64
 """Connections that may be about to greet at a time; the oldest has to go for one more."""
 
 _SILENCE_MS = 10_000  # after this time a peer whose host does not answer counts as lost
-
-Endpoint = tuple[str, int]
 
 
 def connect_all(rank: int, endpoints: Sequence[Endpoint], timeout_s: float) -> dict[int, socket.socket]:

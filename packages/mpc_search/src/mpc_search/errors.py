@@ -22,3 +22,8 @@ class SearchError(Exception):
 
     def __str__(self) -> str:
         return f"{self.problem} Fix: {self.fix}"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, or its kind where it has none."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -30,9 +30,12 @@ def evaluate(
 
     from mpc_search.checkpoint import load_checkpoint
     from mpc_search.data import load
-    from mpc_search.files import write_atomically
+    from mpc_search.files import scratch_beside, write_atomically
     from mpc_search.scoring import private_score, score
 
+    if json_out is not None:
+        with scratch_beside(json_out):
+            pass  # where it cannot be written, better to know before the evaluation
     model, params, origin = load_checkpoint(checkpoint)
     test = load(origin.data or "fashion_mnist", "test", data)
     found = score(model, params, test, kernels)

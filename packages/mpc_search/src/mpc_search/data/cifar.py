@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mpc_search.data.cifar_pickle import unpickle
-from mpc_search.data.images import Bytes, ImageSet, first_line, sha256
-from mpc_search.errors import SearchError
+from mpc_search.data.images import Bytes, ImageSet, sha256
+from mpc_search.errors import SearchError, first_line
 
 _SIDE, _BYTES = 32, 3 * 32 * 32
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mpc_search.data.images import Bytes, ImageSet, first_line, sha256
-from mpc_search.errors import SearchError
+from mpc_search.data.images import Bytes, ImageSet, sha256
+from mpc_search.errors import SearchError, first_line
 
 _UBYTE = 0x08
 _MOST_AXES = 3

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from mpc_search.errors import SearchError
+from mpc_search.errors import SearchError, first_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -128,11 +128,6 @@ def _as_rgb(image: Image) -> Image:
             raise ValueError("its pixels have 32 bits")
         image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
     return image.convert("RGB")
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text, or its kind where it has none."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def sha256(data: bytes) -> str:

@@ -129,9 +129,7 @@ def test_a_build_leaves_what_a_link_points_to(tmp_path: Path, put: PutRecord) ->
     assert content_of(outside) == {"canary": b"mine"}
 
 
-def test_a_build_that_stopped_is_built_again(
-    tmp_path: Path, put: PutRecord, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_build_that_stopped_is_built_again(tmp_path: Path, put: PutRecord, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk in the middle is one line; what was written till then counts as the build's own."""
     put("links", "good", 1.0)
     out, replace, done = tmp_path / "report", os.replace, 0

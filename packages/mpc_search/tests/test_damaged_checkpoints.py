@@ -69,9 +69,7 @@ def test_model_files_that_are_none(kept: Path, content: str) -> None:
 
 
 @pytest.mark.parametrize("out", ["", ".", "/", "..", "x" * 300, "file/below", "/proc/none", "x" * 250])
-def test_destinations_that_cannot_be_written(
-    tmp_path: Path, out: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_destinations_that_cannot_be_written(tmp_path: Path, out: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are refused before anything is trained."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
@@ -126,7 +124,9 @@ def test_no_accuracy_of_logits_that_are_none() -> None:
 
 def damage(step: Path) -> None:
     """Cut the largest data file of a state."""
-    largest = max((path for path in (step / "state").rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    largest = max(
+        (path for path in (step / "state").rglob("*") if path.is_file()), key=lambda path: path.stat().st_size
+    )
     os.truncate(largest, 100)
 
 

@@ -81,7 +81,9 @@ def test_a_gzip_bomb_takes_no_memory(tmp_path: Path) -> None:
 # -- CIFAR --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("labels", [[-5] * 20, [float("nan")] * 20, [10] * 20, ["1"] * 20, [[1]] * 20, [1] * 19, 3, [2**70]])
+@pytest.mark.parametrize(
+    "labels", [[-5] * 20, [float("nan")] * 20, [10] * 20, ["1"] * 20, [[1]] * 20, [1] * 19, 3, [2**70]]
+)
 def test_labels_of_cifar_that_are_none(tmp_path: Path, labels: object) -> None:
     """Below zero, not a number, beyond the classes, too few."""
     write_cifar(tmp_path, "cifar10", False)
@@ -234,7 +236,12 @@ def png_bomb(side: int) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
     header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(2**20))) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(bytes(2**20)))
+        + chunk(b"IEND", b"")
+    )
 
 
 @pytest.mark.parametrize("side", [9000, 60_000])

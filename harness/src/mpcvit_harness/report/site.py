@@ -68,7 +68,7 @@ class Site:
 
     def write(self, name: str, content: str | bytes) -> None:
         """Keep a file of the report; `name` is its path below the root."""
-        self.files[name] = content.encode() if isinstance(content, str) else content
+        self.files[name] = content.encode(errors="replace") if isinstance(content, str) else content  # odd file names
 
     def write_folded_parts(self) -> None:
         """Write the closed parts of all pages."""

@@ -17,7 +17,6 @@ from mpc_search.step import TrainState
 from mpc_search.strict import StrictModel
 from vit_models.types import Params
 
-
 _LOG = logging.getLogger(__name__)
 
 

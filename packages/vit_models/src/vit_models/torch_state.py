@@ -94,6 +94,12 @@ def from_torch_state(
     """
     arrays = {without_wrappers(name): as_numpy(value) for name, value in state.items()}
     refuse_foreign(arrays)
+    if len(arrays) < len(state):
+        raise ModelError(
+            "The checkpoint has arrays of one name with and without 'module.' or '_orig_mod.' before it.",
+            "pass one of the two state dicts.",
+            "mismatch",
+        )
     expected = flatten(initial_params(Model(cfg, attention), 0))
     shapes: dict[str, tuple[int, ...]] = {name: tuple(value.shape) for name, value in expected.items()}
     problems: list[str] = []

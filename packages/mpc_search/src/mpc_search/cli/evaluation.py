@@ -30,6 +30,7 @@ def evaluate(
 
     from mpc_search.checkpoint import load_checkpoint
     from mpc_search.data import load
+    from mpc_search.errors import printable
     from mpc_search.files import scratch_beside, write_atomically
     from mpc_search.scoring import private_score, score
 
@@ -41,7 +42,9 @@ def evaluate(
     found = score(model, params, test, kernels)
     print(f"{found.accuracy:.2%} on {len(test)} test images, kernels {kernels}")
     for each in found.classes:
-        print(f"  {each.name:<14} {each.images:>6} images  precision {each.precision:.3f}  recall {each.recall:.3f}")
+        print(
+            f"  {printable(each.name):<14} {each.images:>6} images  precision {each.precision:.3f}  recall {each.recall:.3f}"
+        )
     sample = test.take(np.arange(min(images, len(test))))
     scores = [private_score(model, params, sample, protocol=name, kernels=kernels) for name in private or []]
     for one in scores:

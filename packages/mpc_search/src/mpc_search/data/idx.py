@@ -98,7 +98,9 @@ def read_idx(path: Path, fix: str = "download the file again.") -> Bytes:
                 raise ValueError(f"its header announces {size:,} bytes, more than {MOST_BYTES:,}")
             body = np.frombuffer(stream.read(size + 1), np.uint8)
         if len(body) != size:
-            raise ValueError(f"its header announces {size:,} bytes, and it has {'more' if len(body) > size else 'fewer'}")
+            raise ValueError(
+                f"its header announces {size:,} bytes, and it has {'more' if len(body) > size else 'fewer'}"
+            )
     except (OSError, EOFError, ValueError, struct.error, zlib.error, MemoryError) as error:
         raise SearchError(f"{path} is not a complete IDX file of bytes ({first_line(error)}).", fix, "data") from error
     return body.reshape(shape)

@@ -88,7 +88,8 @@ def _class_folders(name: str, split: str, folder: str | Path | None, memory_byte
     is_number = size.isascii() and size.isdecimal() and len(size) <= len(str(MOST_SIDE))
     if not is_number or not 1 <= int(size) <= MOST_SIDE or folder is None:
         raise SearchError(
-            f"{name[:40]!r} needs a size from 1 to {MOST_SIDE} pixels and a folder.", "use folder:32 with --data FOLDER."
+            f"{name[:40]!r} needs a size from 1 to {MOST_SIDE} pixels and a folder.",
+            "use folder:32 with --data FOLDER.",
         )
     half = (0.5, 0.5, 0.5)
     fix = "put the images into FOLDER/train/CLASS/ and FOLDER/test/CLASS/."

@@ -86,7 +86,7 @@ def test_a_full_disk_leaves_the_older_checkpoint(kept: Path, monkeypatch: pytest
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(np, "savez", full)
-    with pytest.raises(SearchError, match="No space left on device.*Fix: give another path"):
+    with pytest.raises(SearchError, match=r"No space left on device.*Fix: give another path"):
         save_checkpoint(kept, MIX, init(TINY, 1, attention="mix"), CheckpointOrigin())
     monkeypatch.undo()
     assert {path.name: path.read_bytes() for path in kept.iterdir()} == before
@@ -147,7 +147,7 @@ def test_a_damaged_state_has_one_before_it(tmp_path: Path, caplog: pytest.LogCap
     assert params_sha256(again.params) == params_sha256(expected)
     for step in steps:
         damage(tmp_path / "both.run" / "state" / str(step))
-    with pytest.raises(SearchError, match="No state in .* can be read .*--force") as caught:
+    with pytest.raises(SearchError, match=r"No state in .* can be read .*--force") as caught:
         fit(job(train=train), tmp_path / "both")
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
     with pytest.raises(SearchError, match="other settings"):
@@ -157,6 +157,6 @@ def test_a_damaged_state_has_one_before_it(tmp_path: Path, caplog: pytest.LogCap
 def test_a_state_that_cannot_be_written(tmp_path: Path) -> None:
     """A file where the folder of the run would be."""
     (tmp_path / "model.run").touch()
-    with pytest.raises(SearchError, match="cannot be written.*Fix: ") as caught:
+    with pytest.raises(SearchError, match=r"cannot be written.*Fix: ") as caught:
         fit(job(), tmp_path / "model")
     assert "\n" not in str(caught.value)

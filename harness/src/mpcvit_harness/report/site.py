@@ -38,7 +38,8 @@ _CLOSED = re.compile(r"(<details><summary>[^<]*</summary>)(.*?)(</details>)", re
 class Site:
     """The folder of the report. Nothing is written before `publish`.
 
-    Raises HarnessError where `out` holds a file that no build wrote. The closed parts of pages are in their folder's FOLDED, by the page's name and in order; report.js puts them back.
+    Raises HarnessError where `out` holds a file that no build wrote. The closed parts of pages are in their folder's
+    FOLDED, by the page's name and in order; report.js puts them back.
     """
 
     def __init__(self, out: Path) -> None:
@@ -68,7 +69,7 @@ class Site:
 
     def write(self, name: str, content: str | bytes) -> None:
         """Keep a file of the report; `name` is its path below the root."""
-        self.files[name] = content.encode(errors="replace") if isinstance(content, str) else content  # odd file names
+        self.files[name] = content.encode(errors="replace") if isinstance(content, str) else content
 
     def write_folded_parts(self) -> None:
         """Write the closed parts of all pages."""

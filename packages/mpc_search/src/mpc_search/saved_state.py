@@ -60,7 +60,7 @@ class SavedState:
             self._manager.save(int(state["step"]), args=both)
 
     def restore(self, like: TrainState) -> tuple[TrainState, RunProgress] | None:
-        """The last state that can be read, in the shapes and on the devices of `like`, and its progress; None: no state.
+        """The last state that can be read, in the shapes and on the devices of `like`, and its progress, or None.
 
         States after it are deleted, with a warning. Raises SearchError when the directory belongs to another run, or
         when no state in it can be read.

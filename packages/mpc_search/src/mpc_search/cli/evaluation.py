@@ -42,9 +42,8 @@ def evaluate(
     found = score(model, params, test, kernels)
     print(f"{found.accuracy:.2%} on {len(test)} test images, kernels {kernels}")
     for each in found.classes:
-        print(
-            f"  {printable(each.name):<14} {each.images:>6} images  precision {each.precision:.3f}  recall {each.recall:.3f}"
-        )
+        name = printable(each.name)
+        print(f"  {name:<14} {each.images:>6} images  precision {each.precision:.3f}  recall {each.recall:.3f}")
     sample = test.take(np.arange(min(images, len(test))))
     scores = [private_score(model, params, sample, protocol=name, kernels=kernels) for name in private or []]
     for one in scores:

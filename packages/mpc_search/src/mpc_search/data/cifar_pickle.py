@@ -1,4 +1,4 @@
-"""Reads a pickled batch of CIFAR as data: it runs no code of the file, and takes no more memory than the file's size."""
+"""Reads a pickled batch of CIFAR as data: it runs no code of the file, and takes no more memory than its size."""
 
 from __future__ import annotations
 

@@ -80,8 +80,8 @@ def tiny_imagenet(split: str, folder: Path, memory_bytes: int, fix: str) -> Imag
     """Tiny-ImageNet's split "train", or "test": its validation images, as its test labels were never published.
 
     `folder` is the unpacked archive, or the folder above it. The validation images may be sorted into class folders, as
-    many scripts do; val_annotations.txt and an empty val/images do not matter then. Raises SearchError, with `fix`, when
-    files are missing.
+    many scripts do; val_annotations.txt and an empty val/images do not matter then. Raises SearchError, with `fix`,
+    when files are missing.
     """
     root = folder / "tiny-imagenet-200" if (folder / "tiny-imagenet-200").is_dir() else folder
     train, val = root / "train", root / "val"

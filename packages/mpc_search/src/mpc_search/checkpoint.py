@@ -91,8 +91,10 @@ def load_checkpoint(path: str | Path) -> tuple[Model, Params, CheckpointOrigin]:
     return model, params, origin
 
 
-_DAMAGED = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError, RecursionError)
-_DAMAGED += (zipfile.BadZipFile, zlib.error, EOFError)
+_DAMAGED: tuple[type[Exception], ...] = (
+    *(OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError, RecursionError),
+    *(zipfile.BadZipFile, zlib.error, EOFError),
+)
 
 
 def _problem(model: Model, params: Params) -> str:

@@ -23,7 +23,7 @@ def plaintext_logits(
     """
     forward = _compiled(model, kernels)
     parts = [np.asarray(forward(params, images[i : i + batch])) for i in range(0, len(images), batch)]
-    logits = np.concatenate(parts)
+    logits: npt.NDArray[np.float32] = np.concatenate(parts)
     check_finite(logits)
     return logits
 

@@ -42,8 +42,10 @@ def load_torch_state(path: str | os.PathLike[str], prefix: str = "") -> dict[str
     return state
 
 
-_DAMAGED = (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, RuntimeError, MemoryError)
-_DAMAGED += (zipfile.BadZipFile, zlib.error, pickle.UnpicklingError, NotImplementedError)
+_DAMAGED: tuple[type[Exception], ...] = (
+    *(OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, RuntimeError, MemoryError),
+    *(zipfile.BadZipFile, zlib.error, pickle.UnpicklingError, NotImplementedError),
+)
 
 
 def _unreadable(path: Path, error: Exception) -> ModelError:

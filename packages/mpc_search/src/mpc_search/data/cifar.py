@@ -24,8 +24,10 @@ _SIDE, _BYTES = 32, 3 * 32 * 32
 MOST_BYTES = 2**30
 """A larger file is refused; the largest of the published ones has 186 million bytes."""
 
-_DAMAGED = (ValueError, LookupError, TypeError, AttributeError, EOFError, ArithmeticError, MemoryError)
-_DAMAGED += (RecursionError, pickle.UnpicklingError)
+_DAMAGED: tuple[type[Exception], ...] = (
+    *(ValueError, LookupError, TypeError, AttributeError, EOFError, ArithmeticError, MemoryError),
+    *(RecursionError, pickle.UnpicklingError),
+)
 
 
 @dataclass(frozen=True)

@@ -320,7 +320,7 @@ def test_logits_beyond_the_bound_are_wrong(errors: list[float], bound: float, st
     record.compare(Accuracy(inputs=2, max_abs_error=largest, top1_equal=0, clear=0, clear_equal=0, errors=errors))
     assert record.status == status and record.wrong_inferences == (status == "wrong")
     if status == "wrong":
-        assert "in 1 of 2 inferences" in record.wrong_logits().problem
+        assert "in 1 of 2 inferences" in record.wrong_outputs().problem
     assert RunRecord.model_validate_json(record.model_dump_json()).status == status
 
 

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from spu_bench.cost.predict import predict
     from spu_bench.errors import SpuBenchError
+    from spu_bench.from_function import ExportNote, program_from_function
     from spu_bench.measured_run import RunFailed, recount, run
     from spu_bench.network import Network
+    from spu_bench.new_program import NewProgram
     from spu_bench.options import Options
     from spu_bench.predicted_latency import Prediction
     from spu_bench.program import Program, load_program
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from spu_bench.record import OperationStats, RunRecord, Traffic
 
 _HOMES = {
+    "ExportNote": "from_function",
+    "NewProgram": "new_program",
     "PRESETS": "protocols",
     "PROTOCOLS": "protocols",
     "Network": "network",
@@ -36,6 +40,7 @@ _HOMES = {
     "Traffic": "record",
     "load_program": "program",
     "predict": "cost.predict",
+    "program_from_function": "from_function",
     "recount": "measured_run",
     "run": "measured_run",
 }
@@ -43,7 +48,9 @@ _HOMES = {
 __all__ = [
     "PRESETS",
     "PROTOCOLS",
+    "ExportNote",
     "Network",
+    "NewProgram",
     "OperationStats",
     "Options",
     "Prediction",
@@ -54,6 +61,7 @@ __all__ = [
     "Traffic",
     "load_program",
     "predict",
+    "program_from_function",
     "recount",
     "run",
 ]

@@ -1,4 +1,4 @@
-"""From any JAX function to a Program. Needs JAX (`pip install spu_bench[jax]`); nothing that runs a Program imports it."""
+"""From any JAX function to a Program. Needs JAX (`pip install spu_bench[jax]`); what runs a Program does not."""
 
 from __future__ import annotations
 
@@ -142,7 +142,10 @@ def _read_arguments(
     inputs = {**dict(zip(names, args)), **kwargs}
     found: list[_Leaf] = []
     trees = []
-    for holder, prefix, tree in [("server", PARAMS, params), *(("client", name, each) for name, each in inputs.items())]:
+    for holder, prefix, tree in [
+        ("server", PARAMS, params),
+        *(("client", name, each) for name, each in inputs.items()),
+    ]:
         paths, structure = jax.tree_util.tree_flatten_with_path(tree)
         slots: list[Any] = []
         for path, value in paths:
@@ -287,7 +290,7 @@ def _require_same(expected: dict[str, Array], outputs: dict[str, Array]) -> None
         if not np.allclose(before, value, atol=_TOLERANCE * max(1.0, float(np.abs(before).max(initial=0)))):
             raise refusal(
                 name,
-                "comes out otherwise when all arguments are float32 and int32 (whole numbers of fewer bits wrap around)",
+                "comes out otherwise when all arguments are float32 and int32 (whole numbers of fewer bits wrap)",
                 "convert the arguments yourself, with .astype('float32') or .astype('int32').",
             )
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from spu_bench.errors import SpuBenchError
 from spu_bench.party import OWNERS, Holder
-from spu_bench.program import Array, Manifest, Program, array_checksum, load_program, manifest_fingerprint
+from spu_bench.program import Array, Manifest, array_checksum, manifest_fingerprint
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,15 +63,17 @@ class NewProgram:
         """SHA-256 of the manifest: of module, arguments, outputs and what made them."""
         return str(self.manifest()["fingerprint"])
 
-    def save(self, path: str | os.PathLike[str]) -> Program:
-        """Write the directory, whole or not at all, and return the Program there; an earlier Program is replaced.
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the directory, whole or not at all, and return its path; an earlier Program there is replaced.
 
         Raises SpuBenchError where `path` is there and is not a Program: nothing else is ever removed.
         """
         target = Path(path)
         is_program = (target / "program.json").is_file()
         if target.exists() and not is_program and (not target.is_dir() or any(target.iterdir())):
-            raise SpuBenchError(f"{target} exists and is not a Program.", "give another path, or remove it.", "bad_input")
+            raise SpuBenchError(
+                f"{target} exists and is not a Program.", "give another path, or remove it.", "bad_input"
+            )
         target.parent.mkdir(parents=True, exist_ok=True)
         manifest = json.dumps(self.manifest(), indent=1, sort_keys=True) + "\n"
         with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
@@ -91,7 +93,7 @@ class NewProgram:
                 if old.exists():
                     shutil.move(old, target)
                 raise
-        return load_program(target)
+        return target
 
 
 def _write_npz(path: Path, arrays: dict[str, Any]) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from spu_bench.errors import SpuBenchError
 from spu_bench.party import Holder
+
+if TYPE_CHECKING:
+    from spu_bench.new_program import NewProgram
 
 Array = npt.NDArray[Any]
 EXPORT_ANEW = "export the Program again and copy the whole directory."
@@ -35,9 +40,13 @@ class ArraySpec(BaseModel):
 
 
 class Argument(ArraySpec):
-    """A parameter of the module and the party that holds it."""
+    """A parameter of the module and the party that holds it; its first axis is the batch, if it is `batched`.
+
+    That counts for the client's arguments alone: of those that are not batched, all inferences take the same.
+    """
 
     holder: Holder
+    batched: bool = True
 
 
 class ModuleFile(BaseModel):
@@ -118,9 +127,19 @@ class Program:
             if spec.name not in found:
                 raise _broken(path, f"has no array {spec.name!r} of the {holder}")
             check_array(path, spec, found[spec.name], is_sample=source is None)
+        _require_equal_batches(
+            path, {spec.name: _batches(spec, found[spec.name]) for spec in wanted if _is_batched(spec)}
+        )
         if surplus := sorted(set(found) - {spec.name for spec in wanted}):
             raise _broken(path, f"holds arrays that the Program does not name: {', '.join(surplus)}")
         return {spec.name: found[spec.name] for spec in wanted}
+
+    @staticmethod
+    def from_function(fn: Callable[..., Any], params: Any, sample: Any, **settings: Any) -> NewProgram:
+        """A new Program that computes a JAX function: as `spu_bench.program_from_function`, which needs JAX."""
+        module = importlib.import_module("spu_bench.from_function")
+        made: NewProgram = module.program_from_function(fn, params, sample, **settings)
+        return made
 
     def reference(self) -> dict[str, Array] | None:
         """The plaintext outputs for the arrays of client.npz, or None where the Program carries none."""
@@ -184,7 +203,7 @@ def check_array(path: Path, spec: ArraySpec, array: Array, *, is_sample: bool) -
             "bad_input",
         )
     fits = array.shape == spec.shape
-    if not is_sample and spec.shape and array.ndim == len(spec.shape) and array.shape[0] > 0:
+    if not is_sample and _is_batched(spec) and array.ndim == len(spec.shape) and array.shape[0] > 0:
         # a client may send a stream of inputs: several batches of the Program, one after another
         fits = array.shape[1:] == spec.shape[1:] and array.shape[0] % spec.shape[0] == 0
     if not fits:
@@ -197,6 +216,25 @@ def check_array(path: Path, spec: ArraySpec, array: Array, *, is_sample: bool) -
         )
     if is_sample and array_checksum(array) != spec.sha256:
         raise _broken(path, f"holds an array {spec.name!r} that does not match its checksum")
+
+
+def _is_batched(spec: ArraySpec) -> bool:
+    return isinstance(spec, Argument) and spec.batched and bool(spec.shape) and spec.shape[0] > 0
+
+
+def _batches(spec: ArraySpec, array: Array) -> int:
+    return len(array) // spec.shape[0]
+
+
+def _require_equal_batches(path: Path, batches: dict[str, int]) -> None:
+    """Refuse arrays that hold different numbers of batches: the runs would have no input for some."""
+    if len(set(batches.values())) > 1:
+        said = ", ".join(f"{name!r} has {count}" for name, count in batches.items())
+        raise SpuBenchError(
+            f"The arrays in {path} hold different numbers of batches: {said}.",
+            "give each array as many; one without a batch axis is named in unbatched=[...] when the Program is made.",
+            "bad_input",
+        )
 
 
 def _broken(path: Path, what: str) -> SpuBenchError:

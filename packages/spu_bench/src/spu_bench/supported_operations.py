@@ -61,7 +61,9 @@ def _of_equation(equation: Any, secret: list[bool]) -> list[bool]:
         raise _refused(f"the operation {name!r} on a secret", _NEVER_ON_SECRETS[name])
     for var in equation.outvars:
         if (kind := str(getattr(var.aval, "dtype", ""))) in _NO_TYPES:
-            raise _refused(f"the operation {name!r} in {kind}", "compute in float32 (in Flax: dtype=jax.numpy.float32).")
+            raise _refused(
+                f"the operation {name!r} in {kind}", "compute in float32 (in Flax: dtype=jax.numpy.float32)."
+            )
     if name == "while":
         return _of_while(params, secret)
     if name == "scan":

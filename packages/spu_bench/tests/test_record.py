@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from spu_bench import Network, Options, RunRecord
+from spu_bench.comparison import Accuracy
 from spu_bench.errors import REASONS
 from spu_bench.executors.description import ExecutorDescription
 from spu_bench.network.probe import NetworkProbe
 from spu_bench.provenance import CodeVersion, Machine, SourceVersion
 from spu_bench.record import (
-    Accuracy,
     Failure,
     Inference,
     MadeBy,

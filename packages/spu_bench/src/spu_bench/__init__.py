@@ -1,6 +1,7 @@
 """Secure two-party inference on SecretFlow SPU, measured: parties, links, statistics, records.
 
-Public modules, beside the names below: `spu_bench.record` (what a record holds), `spu_bench.provenance` (machine and
+Public modules, beside the names below: `spu_bench.record` (what a record holds),
+`spu_bench.comparison` (outputs beside plaintext), `spu_bench.provenance` (machine and
 code), `spu_bench.measurement_version`, `spu_bench.samples`, `spu_bench.watch`, `spu_bench.protocols` (and presets),
 `spu_bench.runtimes`, `spu_bench.options`, `spu_bench.network`, `spu_bench.executors`, `spu_bench.cost`.
 Importing this package imports none of its modules: each name is loaded when it is first used.

@@ -142,10 +142,9 @@ def _read_arguments(
     inputs = {**dict(zip(names, args)), **kwargs}
     found: list[_Leaf] = []
     trees = []
-    for holder, prefix, tree in [
-        ("server", PARAMS, params),
-        *(("client", name, each) for name, each in inputs.items()),
-    ]:
+    named: list[tuple[Holder, str, Any]] = [("server", PARAMS, params)]
+    named += [("client", name, each) for name, each in inputs.items()]
+    for holder, prefix, tree in named:
         paths, structure = jax.tree_util.tree_flatten_with_path(tree)
         slots: list[Any] = []
         for path, value in paths:
@@ -213,7 +212,7 @@ def _is_static(value: Any) -> bool:
 
 
 def _leaf(name: str, holder: Holder, value: Any, holders: Mapping[str, Holder], unbatched: Sequence[str]) -> _Leaf:
-    if hasattr(value, "dtype") and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+    if hasattr(value, "dtype") and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
         raise refusal(name, "is a random key", "draw the random numbers outside of the function.")
     if not hasattr(value, "dtype"):
         value = np.asarray(value, dtype=np.float32 if isinstance(value, float) else None)

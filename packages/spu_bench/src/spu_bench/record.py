@@ -20,9 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from spu_bench.comparison import CLEAR_MARGIN as CLEAR_MARGIN
-from spu_bench.comparison import Accuracy as Accuracy
-from spu_bench.comparison import OutputComparison as OutputComparison
+from spu_bench.comparison import Accuracy, OutputComparison
 from spu_bench.errors import Reason, SpuBenchError
 from spu_bench.executors.description import ExecutorDescription
 from spu_bench.measurement_version import MEASUREMENT_VERSION

@@ -71,26 +71,33 @@ def test_two_inputs_two_outputs_and_a_mask(tmp_path: Path) -> None:
         program.arrays("client", tmp_path / "own.npz")
 
 
+def answers(w: Any, x: Any) -> dict[str, Any]:
+    scores = x @ w
+    largest = jnp.max(scores)
+    return {"class": jnp.argmax(scores, -1), "score": scores.sum(-1), "scalar": largest, "positive": largest > 0}
+
+
 @pytest.mark.parametrize("batch", [1, 2])
-@pytest.mark.parametrize(
-    ("fn", "kind", "shape"),
-    [
-        (lambda w, x: jnp.argmax(x @ w, -1), "integer", ["batch"]),
-        (lambda w, x: (x @ w).sum(-1), "float", ["batch"]),
-        (lambda w, x: jnp.max(x @ w), "float", []),
-        (lambda w, x: jnp.max(x @ w) > 0, "integer", []),
-    ],
-)
-def test_an_output_without_classes(
-    fn: Callable[..., Any], kind: str, shape: list[Any], batch: int, tmp_path: Path
-) -> None:
-    """A class, a score, a scalar: no logits are made of them, and no class is counted."""
-    record = private(program_from_function(fn, W, X[:batch]), tmp_path, repeats=2)
+def test_outputs_without_classes(batch: int, tmp_path: Path) -> None:
+    """A class, a score, a scalar, a bool: no logits are made of them, and no class is counted."""
+    record = private(program_from_function(answers, W, X[:batch]), tmp_path, repeats=2)
     assert record.status == "ok" and record.accuracy is None and record.logits is None
-    (output,) = record.outputs.values()
-    assert (output.kind, output.shape) == (kind, [batch for _ in shape])
-    assert output.is_right(0.01)
+    assert {name: (each.kind, each.shape, each.values) for name, each in record.outputs.items()} == {
+        "class": ("integer", [batch], 2 * batch),
+        "score": ("float", [batch], 2 * batch),
+        "scalar": ("float", [], 2),
+        "positive": ("integer", [], 2),
+    }
+    assert all(each.is_right(0.01) for each in record.outputs.values())
     assert RunRecord.model_validate_json(record.model_dump_json()) == record
+
+
+def test_a_single_scalar(tmp_path: Path) -> None:
+    """The first output is one number, of a secret mask too."""
+    mask = np.array([[True], [False]])
+    made = program_from_function(lambda w, x, mask: jnp.where(~mask, x @ w, 0).sum(), W, (X, mask))
+    record = private(made, tmp_path)
+    assert record.status == "ok" and record.outputs["output"].max_abs_error < 0.01
 
 
 @pytest.mark.parametrize("classes", [1, 2])

@@ -46,8 +46,8 @@ def likely_cause(
 ) -> tuple[str, str]:
     """The likely cause of wrong `outputs`, and what to do about it: two texts for SpuBenchError.
 
-    Looks first for numbers that the ring does not hold, then for an error that only a number beyond the ring makes,
-    then for operations that are wrong at the ends of their range.
+    A number that the ring does not hold is the cause. Otherwise all that can be are named: operations that are wrong at
+    the ends of their range, and a number beyond the ring, first of all where the error is as large as only that makes.
     """
     settings = {**runtime.defaults, **options.runtime}
     bits = _RING_BITS.get(str(settings.get("field")), 64)
@@ -57,22 +57,27 @@ def likely_cause(
         size = float(np.abs(array).max(initial=0.0)) if array.dtype.kind == "f" else 0.0
         if not size < largest:
             return f"the range: {name!r} holds {size:.3g}, and products are exact below {largest:.3g}", _WIDE
-    if any(each.max_abs_error is not None and not each.max_abs_error < largest / 2**10 for each in outputs.values()):
-        if settings.get("trunc_allow_msb_error"):
-            return "a local truncation that failed, as it does for rare values", "leave out trunc_allow_msb_error."
-        return (
-            f"the range: a number on the way was beyond the ring, whose products are exact below {largest:.3g}",
-            _WIDE,
-        )
-    with contextlib.suppress(SpuBenchError):
-        module = program.module()
-        for operation, cause, fix in _SENSITIVE:
-            if bytes_field(_OPCODE, operation) in module:
-                return cause, fix
-    return (
-        f"precision: fixed point has {fraction} bits of fraction, and a whole number may come of two that are close",
-        "use options with exact truncation or more fraction bits, or state another bound.",
+    on_the_way = (
+        f"the range: a number on the way was beyond the ring, whose products are exact below {largest:.3g}",
+        _WIDE,
     )
+    is_huge = any(e.max_abs_error is not None and not e.max_abs_error < largest / 2**10 for e in outputs.values())
+    if is_huge and settings.get("trunc_allow_msb_error"):
+        return "a local truncation that failed, as it does for rare values", "leave out trunc_allow_msb_error."
+    causes = _of_operations(program)
+    causes.insert(0 if is_huge else len(causes), on_the_way)
+    if not is_huge:
+        causes.append((f"precision: fixed point has {fraction} bits of fraction", "use more, or state another bound."))
+    return ", or ".join(cause for cause, _ in causes), " Or: ".join(fix for _, fix in causes)
+
+
+def _of_operations(program: Program) -> list[tuple[str, str]]:
+    """Causes, with what to do, of operations that the Program has."""
+    try:
+        module = program.module()
+    except SpuBenchError:
+        return []
+    return [(cause, fix) for operation, cause, fix in _SENSITIVE if bytes_field(_OPCODE, operation) in module]
 
 
 def _arguments(program: Program) -> dict[str, Array]:

@@ -6,17 +6,18 @@ import contextlib
 import logging
 import shutil
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-
 from spu_bench import executors, protocols, provenance, runtimes
+from spu_bench.comparison import accuracy, compare_outputs, logits_name
 from spu_bench.count_traffic import count_traffic, counts_itself
 from spu_bench.errors import SpuBenchError
 from spu_bench.executors.base import Executor
 from spu_bench.executors.hosts import HostsExecutor
 from spu_bench.executors.scratch import scratch_directory
+from spu_bench.likely_cause import likely_cause
 from spu_bench.network import Network
 from spu_bench.network.probe import judge, probe
 from spu_bench.options import Options
@@ -25,10 +26,9 @@ from spu_bench.party_processes import LOG, OUTPUTS, PartiesFailed, make_director
 from spu_bench.program import Array, Program, read_npz
 from spu_bench.provenance import SourceVersion
 from spu_bench.record import (
-    CLEAR_MARGIN,
     ERROR_BOUND,
-    Accuracy,
     Failure,
+    LikelyCause,
     MadeBy,
     ProgramIdentity,
     Request,
@@ -60,7 +60,7 @@ def run(
     repeats: int = 1,
     warmup: int = 0,
     inputs: str | Path | None = None,
-    expected: Array | None = None,
+    expected: Array | Mapping[str, Array] | None = None,
     options: Options | None = None,
     error_bound: float = ERROR_BOUND,
     timeout_s: float = 3600.0,
@@ -71,10 +71,11 @@ def run(
     `protocol` is one that the runtime has (None: its first). `network` is a preset's name, a TOML file or a Network;
     `executor` one of executors.NAMES; `runtime` one of runtimes.RUNTIMES. After `warmup` inferences each input is run
     `repeats` times; `inputs` is an npz with the client's arrays, whose first axis may hold several batches (None: the
-    sample in the Program), and `expected` their logits in plaintext (None: the Program's own reference, for its
-    sample). Logits further than `error_bound` from those are wrong. The parties' logs are copied to `keep_logs`.
+    sample in the Program), and `expected` their outputs in plaintext by name, or their logits alone (None: the
+    Program's own reference, for its sample). Numbers further than `error_bound` from those are wrong, and so are whole
+    numbers that differ. The parties' logs are copied to `keep_logs`.
 
-    A run that is whole returns its record, with the status "ok", or "wrong" where its logits are wrong: check it before
+    A run that is whole returns its record, with the status "ok", or "wrong" where an output is: check it before
     using the seconds. Raises RunFailed, with the record of the failure, where the run has no valid result;
     SpuBenchError where the run cannot start at all.
     """
@@ -114,8 +115,7 @@ def run(
         duration_s=0.0,
     )
     started = time.perf_counter()
-    if inputs is None and expected is None and (reference := program.reference()) is not None:
-        expected = reference[program.manifest.outputs[0].name]
+    plaintext = _expected(program, expected, is_sample=inputs is None)
     try:
         outputs = _measure(
             record, chosen, program, Path(inputs) if inputs else None, Path(keep_logs) if keep_logs else None
@@ -126,7 +126,7 @@ def run(
         record.duration_s = time.perf_counter() - started
         raise RunFailed(record.failure, record) from error
     record.status = "ok"
-    _compare(record, program, outputs, expected)
+    _compare(record, program, outputs, plaintext)
     record.duration_s = time.perf_counter() - started
     return record
 
@@ -247,26 +247,32 @@ def _copy_logs(directories: list[Path], target: Path) -> None:
         logging.getLogger(__name__).warning("The parties' logs cannot be kept in %s: %s", target, error.strerror)
 
 
-def _compare(record: RunRecord, program: Program, outputs: dict[str, Array], expected: Array | None) -> None:
-    """Keep the first output, of shape (inputs, classes), and how far it is from plaintext where that is known."""
-    logits = outputs[program.manifest.outputs[0].name]
-    record.logits = logits.reshape(len(logits), -1).tolist()
-    if expected is not None:
-        repeats = len(logits) // len(expected)
-        record.compare(accuracy(logits, np.concatenate([expected] * repeats)))
+def _compare(
+    record: RunRecord, program: Program, outputs: dict[str, Array], expected: Mapping[str, Array] | None
+) -> None:
+    """Keep the logits, and how far each output is from plaintext where that is known."""
+    name = logits_name(program)
+    if name is not None:
+        record.logits = outputs[name].tolist()
+    if expected is None:
+        return
+    of_logits = accuracy(outputs[name], expected[name]) if name is not None and name in expected else None
+    record.compare(of_logits, compare_outputs(program, outputs, expected))
+    if record.status == "wrong":
+        runtime = runtimes.get(record.request.runtime)
+        cause, fix = likely_cause(program, record.request.options, runtime, record.outputs, expected)
+        record.likely_cause = LikelyCause(cause=cause, fix=fix)
 
 
-def accuracy(logits: Array, expected: Array) -> Accuracy:
-    """Compare logits (inputs, classes) under MPC with those in plaintext."""
-    equal = logits.argmax(-1) == expected.argmax(-1)
-    largest = np.sort(expected, axis=-1)
-    clear = largest[..., -1] - largest[..., -2] > CLEAR_MARGIN
-    errors = np.abs(logits.astype(np.float64) - expected).reshape(len(logits), -1).max(axis=-1)
-    return Accuracy(
-        inputs=len(logits),
-        max_abs_error=float(errors.max()),
-        top1_equal=int(equal.sum()),
-        clear=int(clear.sum()),
-        clear_equal=int((equal & clear).sum()),
-        errors=errors.tolist(),
-    )
+def _expected(
+    program: Program, given: Array | Mapping[str, Array] | None, is_sample: bool
+) -> Mapping[str, Array] | None:
+    """The outputs in plaintext by name: given ones, or for the Program's own sample its reference."""
+    if given is None:
+        return program.reference() if is_sample else None
+    if not isinstance(given, Mapping):
+        return {logits_name(program) or program.manifest.outputs[0].name: given}
+    if unknown := sorted(set(given) - {each.name for each in program.manifest.outputs}):
+        names = ", ".join(each.name for each in program.manifest.outputs)
+        raise SpuBenchError(f"The Program has no output {unknown[0]!r}.", f"use one of {names}.", "bad_input")
+    return given

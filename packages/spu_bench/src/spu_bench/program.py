@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -18,6 +19,9 @@ from spu_bench import npz
 from spu_bench.errors import SpuBenchError
 from spu_bench.party import Holder
 from spu_bench.untrusted import one_line, parse_json, read_inside, require_inside
+
+if TYPE_CHECKING:
+    from spu_bench.new_program import NewProgram
 
 Array = npz.Array
 
@@ -55,9 +59,13 @@ class ArraySpec(BaseModel):
 
 
 class Argument(ArraySpec):
-    """A parameter of the module and the party that holds it."""
+    """A parameter of the module and the party that holds it; its first axis is the batch, if it is `batched`.
+
+    That counts for the client's arguments alone: of those that are not batched, all inferences take the same.
+    """
 
     holder: Holder
+    batched: bool = True
 
 
 class ModuleFile(BaseModel):
@@ -152,10 +160,22 @@ class Program:
         wanted = self.held_by(holder)
         if not wanted:
             return {}
-        if source is not None:
-            expected = {spec.name: npz.Expected(spec.shape, spec.dtype, is_stream=True) for spec in wanted}
-            return npz.read_npz(source, "give an npz file with the client's arrays.", expected)
-        return self._own_arrays(f"{holder}.npz", wanted)
+        if source is None:
+            found = self._own_arrays(f"{holder}.npz", wanted)
+        else:
+            expected = {spec.name: npz.Expected(spec.shape, spec.dtype, is_stream=_is_batched(spec)) for spec in wanted}
+            found = npz.read_npz(source, "give an npz file with the client's arrays.", expected)
+        _require_equal_batches(
+            source or self.path, {spec.name: _batches(spec, found[spec.name]) for spec in wanted if _is_batched(spec)}
+        )
+        return found
+
+    @staticmethod
+    def from_function(fn: Callable[..., Any], params: Any, sample: Any, **settings: Any) -> NewProgram:
+        """A new Program that computes a JAX function: as `spu_bench.program_from_function`, which needs JAX."""
+        module = importlib.import_module("spu_bench.from_function")
+        made: NewProgram = module.program_from_function(fn, params, sample, **settings)
+        return made
 
     def reference(self) -> dict[str, Array] | None:
         """The plaintext outputs for the arrays of client.npz, or None where the Program carries none."""
@@ -204,6 +224,25 @@ def load_program(path: str | Path) -> Program:
 def read_npz(path: Path) -> dict[str, Array]:
     """All arrays of an npz file; pickled objects are refused. Raises SpuBenchError where it cannot be read."""
     return npz.read_npz(path, EXPORT_ANEW)
+
+
+def _is_batched(spec: ArraySpec) -> bool:
+    return isinstance(spec, Argument) and spec.batched and bool(spec.shape) and spec.shape[0] > 0
+
+
+def _batches(spec: ArraySpec, array: Array) -> int:
+    return len(array) // spec.shape[0]
+
+
+def _require_equal_batches(path: Path, batches: dict[str, int]) -> None:
+    """Refuse arrays that hold different numbers of batches: the runs would have no input for some."""
+    if len(set(batches.values())) > 1:
+        said = ", ".join(f"{name!r} has {count}" for name, count in batches.items())
+        raise SpuBenchError(
+            f"The arrays in {path} hold different numbers of batches: {said}.",
+            "give each array as many; one without a batch axis is named in unbatched=[...] when the Program is made.",
+            "bad_input",
+        )
 
 
 def _broken(path: Path, what: str) -> SpuBenchError:

@@ -71,7 +71,7 @@ def run_command(
         write_result(json, record.to_json())
     Console().print(_table(record))
     if record.status == "wrong":
-        raise record.wrong_logits()
+        raise record.wrong_outputs()
 
 
 def _table(record: RunRecord) -> Table:
@@ -87,9 +87,10 @@ def _table(record: RunRecord) -> Table:
     if record.statistics is not None:
         stats = record.statistics
         table.caption = f"median {stats.median:.3f} s of {stats.n} (from {stats.low:.3f} to {stats.high:.3f} s)"
+    for name, output in record.outputs.items():
+        table.caption = f"{table.caption}; {name}: {output}"
     if record.accuracy is not None:
         table.caption = (
-            f"{table.caption}; largest logit error {record.accuracy.max_abs_error:.4f}, "
-            f"same class as in plaintext {record.accuracy.top1_equal} of {record.accuracy.inputs}"
+            f"{table.caption}; same class as in plaintext {record.accuracy.top1_equal} of {record.accuracy.inputs}"
         )
     return table

@@ -32,7 +32,7 @@ from spu_bench.party.process import (
     watch_opened_files,
 )
 from spu_bench.party.reasons import SEE_LOG, reason_of
-from spu_bench.party.task import Task, load_task
+from spu_bench.party.task import ArraySpec, Task, load_task
 
 _CHECK_PORTS = "check that the ports of the link file are free and reachable from every party."
 _SHARE_BYTES = 64  # no protocol's share of an element is larger
@@ -80,7 +80,7 @@ class SessionLoop:
         exchange.close()
         if task.rank != CLIENT:
             return None
-        return {name: np.concatenate(arrays) for name, arrays in collected.items()}
+        return {name: np.concatenate([np.atleast_1d(array) for array in arrays]) for name, arrays in collected.items()}
 
     def describe_process(self) -> None:
         """Put what the process is and used into the report."""
@@ -106,8 +106,8 @@ class SessionLoop:
         agree(exchange, {**terms, **{f"version of {name}": each for name, each in self._backend.software.items()}})
         batches = 1
         for spec in self.task.arguments("client") if self.task.rank == CLIENT else []:
-            array = inputs["client"][spec["name"]]
-            batches = max(batches, len(array) // spec["shape"][0] if spec["shape"] else 1)
+            if _is_batched(spec):
+                batches = len(inputs["client"][spec["name"]]) // spec["shape"][0]
         batches = agree_on_batches(exchange, batches)
         arrays = [*self.task.manifest["arguments"], *self.task.manifest["outputs"]]
         elements = sum(math.prod(spec["shape"]) for spec in arrays)
@@ -178,9 +178,11 @@ class SessionLoop:
             return None
         cut: Arrays = {}
         for spec in self.task.arguments("client"):
-            size = spec["shape"][0] if spec["shape"] else 1
             array = client[spec["name"]]
-            cut[spec["name"]] = array[batch * size : (batch + 1) * size] if spec["shape"] else array
+            if _is_batched(spec):
+                size = spec["shape"][0]
+                array = array[batch * size : (batch + 1) * size]
+            cut[spec["name"]] = array
         return cut
 
     def _interface(self) -> list[int]:
@@ -233,6 +235,11 @@ def main(make_backend: Callable[[Task], Backend]) -> int:
         time.sleep(60)  # on_loss is ending this process, and knows the cause better
     finish(failure)
     return 1 if failure else 0
+
+
+def _is_batched(spec: ArraySpec) -> bool:
+    """Whether the first axis of an argument is the batch; `launch` has checked that all arrays have as many."""
+    return spec["batched"] and bool(spec["shape"])
 
 
 def _save_outputs(path: str, arrays: Arrays) -> None:

@@ -13,12 +13,13 @@ Endpoint = Tuple[str, int]
 
 
 class ArraySpec(TypedDict):
-    """An argument or an output of the module; `holder` is who holds the argument (program.Argument)."""
+    """An argument or an output of the module; `holder` and `batched` are those of an argument (program.Argument)."""
 
     name: str
     shape: list[int]
     dtype: str
     holder: Holder
+    batched: bool
 
 
 class Manifest(TypedDict):

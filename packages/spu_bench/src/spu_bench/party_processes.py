@@ -18,17 +18,21 @@ from spu_bench import protocols
 from spu_bench.errors import DEBUG, SpuBenchError, killed
 from spu_bench.executors.base import Host, PartyProcess
 from spu_bench.party import CLIENT, SERVER
+from spu_bench.party.process import DIE_WITH_PARENT
 from spu_bench.party.reasons import SEE_LOG
-from spu_bench.program import Program, read_npz
+from spu_bench.program import EXPORT_ANEW, Program
 from spu_bench.record import PartyOutcome, Request
 from spu_bench.session import DealerAddress, PartyAddress, Session
+from spu_bench.untrusted import require_inside
 
 INPUT, OUTPUTS, OUTCOME, LOG = "input.npz", "outputs.npz", "outcome.json", "party.log"
 LINK, COUNTER = "link.toml", "counter"
 DEALER_KEY, DEALER_SUMMARY = "dealer.key", "dealer.json"
 _EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _POLL_S = 0.05
-_GRACE_S = 10.0  # in which a party ends by itself after a peer has failed
+_GRACE_S = 10.0  # in which a party ends by itself after a peer has failed, or when it is asked to
+_DEALER_GRACE_S = 5.0  # in which a dealer writes its summary
+_ENDING_S = 60.0  # in which a party ends after a peer has ended well
 
 
 def make_directories(
@@ -61,10 +65,11 @@ def _fill(directory: Path, rank: int, program: Program, inputs: Path | None) -> 
     if rank == CLIENT and inputs is None:
         names.append("client.npz")
     for name in names:
-        if (program.path / name).exists():
+        require_inside(program.path, name, EXPORT_ANEW)
+        if (program.path / name).is_file():
             shutil.copyfile(program.path / name, copy / name)
     if rank == CLIENT and inputs is not None:
-        read_npz(inputs)  # the client checks it against the Program; a file that is not an npz is found here
+        program.arrays("client", inputs)
         shutil.copyfile(inputs, directory / INPUT)
 
 
@@ -143,14 +148,17 @@ def run_parties(hosts: list[Host], directories: list[Path], session: Session, ti
 def _dealer_arguments(session: Session, dealer: DealerAddress) -> list[str]:
     arguments = ["-m", "spu_bench", "dealer", "--host", dealer.address, "--port", str(dealer.port)]
     arguments += ["--parties", str(len(session.party)), "--key-file", DEALER_KEY, "--summary", DEALER_SUMMARY]
-    return [*arguments, "--insecure", "--die-with-parent"]
+    return [*arguments, "--insecure", DIE_WITH_PARENT]
 
 
 def _stop(dealer: PartyProcess) -> None:
     """Let the dealer write its summary and end."""
-    with contextlib.suppress(TimeoutError, subprocess.TimeoutExpired):  # what still runs then is killed
-        if dealer.poll() is None:
-            dealer.terminate()
+    if dealer.poll() is None:
+        dealer.terminate()
+        try:
+            dealer.wait(timeout=_DEALER_GRACE_S)
+        except (TimeoutError, subprocess.TimeoutExpired):
+            dealer.kill()
             dealer.wait(timeout=_GRACE_S)
 
 
@@ -164,7 +172,7 @@ class PartiesFailed(SpuBenchError):
 
 def _arguments(host: Host, directory: Path) -> list[str]:
     arguments = ["-m", "spu_bench", "party", "--rank", str(host.rank), "--program", "program", "--link", LINK]
-    arguments += ["--outcome", OUTCOME, "--interface", host.interface, "--die-with-parent"]
+    arguments += ["--outcome", OUTCOME, "--interface", host.interface, DIE_WITH_PARENT]
     if (directory / COUNTER).exists():
         arguments += ["--link-counter", COUNTER]
     if host.rank == CLIENT:
@@ -183,6 +191,11 @@ def _started(host: Host, arguments: list[str]) -> Iterator[PartyProcess]:
         yield process
     finally:
         if process.poll() is None:
+            process.terminate()  # it ends its runtime, and removes its scratch directory
+            until = time.monotonic() + _GRACE_S
+            while process.poll() is None and time.monotonic() < until:
+                time.sleep(_POLL_S)
+        if process.poll() is None:
             process.kill()
             process.wait(timeout=10)
 
@@ -196,6 +209,8 @@ def _wait(processes: list[PartyProcess], timeout_s: float) -> list[int | None]:
             return statuses
         if any(statuses):
             deadline = min(deadline, time.monotonic() + _GRACE_S)
+        elif 0 in statuses:
+            deadline = min(deadline, time.monotonic() + _ENDING_S)
         time.sleep(_POLL_S)
 
 
@@ -212,6 +227,13 @@ def _cause(
 ) -> SpuBenchError:
     """What made a run fail: a party that left no outcome, else what one reports of itself, else of a peer."""
     failed = {rank: status for rank, status in enumerate(statuses) if status}
+    if not failed and 0 in statuses:
+        late = statuses.index(None)
+        return SpuBenchError(
+            f"Party {late} did not end within {_ENDING_S:.0f} s of the others.",
+            "run it again; if it stays, read the party's log (--keep-logs DIRECTORY).",
+            "peer",
+        )
     if not failed:  # none failed before the rest was stopped
         return SpuBenchError(
             f"The run did not end within its limit of {timeout_s:.0f} s.",
@@ -221,7 +243,8 @@ def _cause(
     for rank, status in failed.items():
         if outcomes[rank] is None:
             return _died(f"Party {rank}", status, directories[rank])
-    failures = [outcome.failure for outcome in outcomes if outcome is not None and outcome.failure is not None]
+    ended = [outcomes[rank] for rank in failed]  # the others report that they were stopped
+    failures = [outcome.failure for outcome in ended if outcome is not None and outcome.failure is not None]
     # who only saw another party go knows less than who saw why
     for failure in sorted(failures, key=lambda each: (each.reason == "peer", each.problem.startswith("Party "))):
         return SpuBenchError(failure.problem, failure.fix, failure.reason)

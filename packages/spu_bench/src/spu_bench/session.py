@@ -4,28 +4,46 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-import tomllib
+import itertools
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from spu_bench import protocols, runtimes
 from spu_bench.errors import SpuBenchError
 from spu_bench.options import Options
+from spu_bench.untrusted import one_line, read_toml
+
+HostName = Annotated[
+    str, Field(max_length=253, pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}(\.[A-Za-z0-9][A-Za-z0-9_-]{0,62})*$")
+]
+"""An IPv4 address or a host's name: at most 253 characters, and at most 63 between two dots."""
 
 
 class PartyAddress(BaseModel):
-    """Where a party listens: the runtime's link on `port`, the share exchange on `port` + 1.
+    """Where the other parties reach a party: the runtime's link on `port`, the share exchange on `port` + 1.
 
+    `listen` is the address at which it listens itself, where that is another one: behind a NAT, or on a cloud host.
     `relay_port` is the port that its peers call for the link instead, where a relay is between them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    address: str
+    address: HostName
     port: int = Field(ge=1024, le=65534)
+    listen: HostName | None = None
     relay_port: int | None = Field(default=None, ge=1024, le=65535)
+
+    @property
+    def own(self) -> str:
+        """The address at which the party itself listens."""
+        return self.listen or self.address
+
+    def shares_a_port(self, other: PartyAddress) -> bool:
+        """Whether both take a port of one address."""
+        same = self.address.lower() == other.address.lower() or self.own.lower() == other.own.lower()
+        return same and abs(self.port - other.port) < 2
 
     @property
     def seen_at(self) -> int:
@@ -87,9 +105,9 @@ class Session(BaseModel):
     protocol: str = "semi2k"
     runtime: str = runtimes.NEWEST
     party: tuple[PartyAddress, ...]
-    repeats: int = Field(default=1, ge=1)
-    warmup: int = Field(default=0, ge=0)
-    connect_timeout_s: float = Field(default=10.0, gt=0)
+    repeats: int = Field(default=1, ge=1, le=1_000_000)
+    warmup: int = Field(default=0, ge=0, le=1_000_000)
+    connect_timeout_s: float = Field(default=10.0, gt=0, le=86_400, allow_inf_nan=False)
     options: Options = Options()
     dealer: DealerAddress | None = None
 
@@ -106,6 +124,13 @@ class Session(BaseModel):
             except SpuBenchError as error:
                 raise ValueError(f"dealer: {error.problem} {error.fix}") from error
             protocols.check_dealer(chosen, self.options.runtime)
+        for first, second in itertools.combinations(range(len(self.party)), 2):
+            one, other = self.party[first], self.party[second]
+            if one.shares_a_port(other):
+                raise ValueError(
+                    f"parties {first} ({one.address}:{one.port}) and {second} ({other.address}:{other.port}) take the "
+                    "same port, since each takes its port and the next one; give them ports that are 2 apart"
+                )
         return self
 
     def check_rank(self, rank: int) -> None:
@@ -127,13 +152,13 @@ class Session(BaseModel):
 def load_session(path: str | Path) -> Session:
     """Read a link file (TOML); raises SpuBenchError that names the key at fault."""
     try:
-        session = Session.model_validate(tomllib.loads(Path(path).read_text()))
+        session = Session.model_validate(read_toml(Path(path), "correct the link file."))
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "link file"
-        raise SpuBenchError(f"{path}: {where}: {first['msg']}.", "correct the link file.", "bad_input") from None
-    except (OSError, ValueError) as error:
-        raise SpuBenchError(f"{path} cannot be read as TOML: {error}.", "correct the file.", "bad_input") from error
+        where = one_line(".".join(map(str, first["loc"]))) or "link file"
+        raise SpuBenchError(
+            f"{path}: {where}: {one_line(first['msg'])}.", "correct the link file.", "bad_input"
+        ) from None
     session.options.check(session.runtime, session.protocol)
     if session.dealer is None:
         return session

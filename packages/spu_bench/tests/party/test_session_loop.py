@@ -101,7 +101,6 @@ class Session:
         manifest = load_program(program).manifest.model_dump(mode="json", by_alias=True)
         task = Task(
             rank=0,
-            parent=0,
             runtime=RUNTIME,
             protocol="plain",
             program=str(program),

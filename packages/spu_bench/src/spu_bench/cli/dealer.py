@@ -13,7 +13,7 @@ from typing import Annotated, Optional
 import typer
 
 from spu_bench.errors import SpuBenchError
-from spu_bench.party.process import die_with_parent as end_with_parent
+from spu_bench.party.process import DIE_WITH_PARENT
 from spu_bench.record import write_whole
 
 _LOGGED_DRAWS = 1_000_000  # requests whose draws are kept for the summary
@@ -37,7 +37,7 @@ def dealer_command(
     ] = None,
     public_key: Annotated[Optional[Path], typer.Option(help="File for the first session's public key (PEM).")] = None,
     summary: Annotated[Optional[Path], typer.Option(help="JSON file for what was asked, written at the end.")] = None,
-    die_with_parent: Annotated[bool, typer.Option("--die-with-parent", hidden=True)] = False,
+    _die_with_parent: Annotated[bool, typer.Option(DIE_WITH_PARENT, hidden=True)] = False,  # main() has done it
 ) -> None:
     """Deal triples to parties of SEMI2K until SIGTERM or Ctrl-C. Run it where no party runs: with one it can open all.
 
@@ -46,8 +46,6 @@ def dealer_command(
     from spu_bench import dealer as dealing  # only here: it loads cryptography
     from spu_bench.party.dealer_client import read_key
 
-    if die_with_parent:
-        end_with_parent()
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
     tls = None
     if tls_ca is not None and tls_certificate is not None and tls_key is not None:

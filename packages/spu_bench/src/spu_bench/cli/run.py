@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from spu_bench import executors, protocols, runtimes
+from spu_bench.destinations import check_directory, check_file, write_result
 from spu_bench.errors import SpuBenchError
 from spu_bench.measured_run import RunFailed, run
 from spu_bench.options import Options
@@ -48,6 +49,10 @@ def run_command(
 
     Example: spu-bench run prog/ --protocol semi2k --network loopback --repeats 5 --json record.json
     """
+    if json is not None:
+        check_file(json)
+    if keep_logs is not None:
+        check_directory(keep_logs)
     with Console(stderr=True).status(f"{runtime} over {network}: {program}"):
         try:
             record = run(
@@ -66,13 +71,13 @@ def run_command(
             )
         except RunFailed as error:
             if json is not None:
-                error.record.save(json)
+                write_result(json, error.record.to_json())
             raise
     if json is not None:
-        record.save(json)
+        write_result(json, record.to_json())
     Console().print(_table(record))
     if record.status == "wrong":
-        raise record.wrong_logits()
+        raise record.wrong_outputs()
 
 
 def _dealer(name: str | None) -> DealerName | None:
@@ -100,9 +105,10 @@ def _table(record: RunRecord) -> Table:
     if record.statistics is not None:
         stats = record.statistics
         table.caption = f"median {stats.median:.3f} s of {stats.n} (from {stats.low:.3f} to {stats.high:.3f} s)"
+    for name, output in record.outputs.items():
+        table.caption = f"{table.caption}; {name}: {output}"
     if record.accuracy is not None:
         table.caption = (
-            f"{table.caption}; largest logit error {record.accuracy.max_abs_error:.4f}, "
-            f"same class as in plaintext {record.accuracy.top1_equal} of {record.accuracy.inputs}"
+            f"{table.caption}; same class as in plaintext {record.accuracy.top1_equal} of {record.accuracy.inputs}"
         )
     return table

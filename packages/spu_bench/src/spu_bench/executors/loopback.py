@@ -15,6 +15,7 @@ from spu_bench import runtimes
 from spu_bench.executors.base import Host, PartyProcess, require
 from spu_bench.executors.description import ExecutorDescription
 from spu_bench.network import Network
+from spu_bench.party.process import PARENT
 
 
 def cores_per_party(parties: int) -> int:
@@ -59,7 +60,7 @@ class LoopbackHost:
             process = subprocess.Popen(
                 [sys.executable, *arguments],
                 cwd=self.directory,
-                env={**os.environ, **environment},
+                env={**os.environ, **environment, PARENT: str(os.getpid())},
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,

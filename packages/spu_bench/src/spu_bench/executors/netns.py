@@ -24,6 +24,7 @@ from spu_bench.executors.description import ExecutorDescription
 from spu_bench.executors.loopback import cores_of, cores_per_party, keep_to
 from spu_bench.executors.scratch import is_orphan, new_name, scratch_directory
 from spu_bench.network import Network, shapers, shell
+from spu_bench.party.process import PARENT
 
 INTERFACE = "link0"
 _RUN = "/run/netns"
@@ -61,7 +62,7 @@ class NetnsHost:
             process = subprocess.Popen(
                 ["ip", "netns", "exec", self.namespace, sys.executable, *arguments],
                 cwd=directory,
-                env={**os.environ, **environment},
+                env={**os.environ, **environment, PARENT: str(os.getpid())},
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,

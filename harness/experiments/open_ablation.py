@@ -2,7 +2,7 @@
 
 CIFAR's ViT with Softmax and with Scale, random weights, exact GeLU, SPU 0.9.5, SEMI2K over `wan`, in a session that
 opens its weights once. `without` names the part that is left out of an otherwise equal Program
-(`vit_models.kernels.tuned.PARTS`); `weights opened once` is that setting of the export, `exact truncation` is left out
+(`vit_models.kernels.tuned_fxp.PARTS`); `weights opened once` is that setting of the export, `exact truncation` is left out
 by the preset `local-truncation`. Scale has no use of the exponential and the octaves.
 
 Expected: the quartic GeLU is the largest, some 400 rounds. About 20 minutes.
@@ -17,7 +17,7 @@ from mpcvit_harness.cells import Cell, ModelSpec
 from mpcvit_harness.open_division import cifar, session, smoke
 from spu_bench import RunRecord
 from spu_bench.options import PRESETS
-from vit_models.kernels.tuned import PARTS
+from vit_models.kernels.tuned_fxp import PARTS
 
 SOFTMAX_ALONE = {"exponential", "octaves"}
 

@@ -13,6 +13,7 @@ from spu import libspu
 
 from spu_bench import runtimes
 from spu_bench.errors import SpuBenchError
+from spu_bench.program import RuntimeOptions
 
 PROTOCOLS = {"semi2k": 2, "cheetah": 2, "aby3": 3, "ref2k": 2, "beaver": 2}
 """Protocol names and the number of parties that each takes here."""
@@ -76,6 +77,29 @@ class Options(BaseModel):
         runtime_config(protocol, self)
         compiler_options(self)
         set_link_fields(libspu.link.Desc(), self)
+
+
+def with_needed(options: Options, needed: RuntimeOptions | None, protocol: str, runtime: str) -> Options:
+    """`options` with the settings that a Program needs (None: nothing).
+
+    Raises SpuBenchError where protocol, runtime or an option is another one: the Program's result would be garbage.
+    """
+    if needed is None:
+        return options
+    fix = "leave that option out, or export the Program with kernels that need no settings (kernels='tuned_fxp')."
+    if runtime != runtimes.NEWEST or protocol != needed.protocol:
+        raise SpuBenchError(
+            f"The Program needs {needed.protocol} on {runtimes.get(runtimes.NEWEST).title}, not {protocol} on "
+            f"{runtimes.get(runtime).title}.",
+            f"use protocol {needed.protocol}, or export the Program with kernels='tuned_fxp' or 'tuned_he'.",
+            "bad_input",
+        )
+    for name, value in needed.settings().items():
+        if options.runtime.get(name, value) != value:
+            raise SpuBenchError(
+                f"The Program needs RuntimeConfig.{name} = {value!r}, not {options.runtime[name]!r}.", fix, "bad_input"
+            )
+    return options.model_copy(update={"runtime": {**options.runtime, **needed.settings()}})
 
 
 @dataclass(frozen=True)

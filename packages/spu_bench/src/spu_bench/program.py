@@ -26,7 +26,7 @@ class ArraySpec(BaseModel):
 
     name: str
     shape: tuple[int, ...]
-    dtype: Literal["float32", "int32"]
+    dtype: Literal["float32", "int32", "int64"]
     sha256: str
 
 
@@ -43,6 +43,24 @@ class ModuleFile(BaseModel):
     sha256: str
 
 
+class RuntimeOptions(BaseModel):
+    """What a Program of whole ring numbers needs; under any other setting its result is garbage.
+
+    `protocol` is one of spu_bench's, the others are fields of SPU's RuntimeConfig.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    protocol: str
+    field: Literal["FM32", "FM64", "FM128"]
+    fxp_fraction_bits: int
+    trunc_allow_msb_error: bool
+
+    def settings(self) -> dict[str, Any]:
+        """The fields of RuntimeConfig by name."""
+        return {name: value for name, value in self if name != "protocol"}
+
+
 class Manifest(BaseModel):
     """The content of `program.json`, schema 1."""
 
@@ -54,6 +72,7 @@ class Manifest(BaseModel):
     arguments: list[Argument]
     outputs: list[ArraySpec]
     made_by: dict[str, Any]
+    runtime_options: RuntimeOptions | None = None
     fingerprint: str
 
 

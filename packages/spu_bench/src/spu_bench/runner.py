@@ -18,7 +18,7 @@ from spu_bench.executors.hosts import HostsExecutor
 from spu_bench.executors.scratch import scratch_directory
 from spu_bench.network import Network
 from spu_bench.network.probe import judge, probe
-from spu_bench.options import Options, trust_model
+from spu_bench.options import Options, trust_model, with_needed
 from spu_bench.party.spu095 import CLIENT
 from spu_bench.party.spu_profile import Traffic
 from spu_bench.party_processes import LOG, OUTPUTS, PartiesFailed, lay_out, make_session, run_parties
@@ -71,6 +71,7 @@ def run(
     asked = Network.load(network) if not isinstance(network, Network) else network
     options = options or Options()
     protocol = protocol or runtimes.get(runtime).protocols[0]
+    with_needed(options, program.manifest.runtime_options, protocol, runtime)
     options.check(runtime, protocol)  # a wrong protocol or field is found before anything starts
     chosen = executors.get(executor, runtimes.get(runtime))
     record = RunRecord(

@@ -1,7 +1,7 @@
 """MPC-friendly Vision Transformers in JAX: heterogeneous attention, plans, checkpoint import and export to MPC.
 
 `Model` is a config with its attention, plan and activation; `init`, `apply`, `calibrate` and `export_program` are its
-methods as functions of a config. Public submodules: `kernels` (kernel sets), `kernels.tuned` (`PARTS`), `program`.
+methods as functions of a config. Public submodules: `kernels` (kernel sets), `kernels.tuned_fxp` (`PARTS`), `program`.
 """
 
 __version__ = "0.1.0"

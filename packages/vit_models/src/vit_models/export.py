@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from . import __version__
@@ -13,7 +14,7 @@ from .calibration import Calibration
 from .config import ViTConfig
 from .errors import ModelError
 from .fusion import fuse_params
-from .hlo import lower_to_hlo
+from .hlo import lower_to_hlo, wide_integers
 from .kernels import KernelSet, Tailored, get_kernels
 from .model import Model
 from .opened import opened_once
@@ -45,9 +46,12 @@ def export(
     _check_batch(batch, sample, labels)
     if fuse:
         params = fuse_params(model.config, params, model.plan, scope=fuse)
-    flat, forward = _tailored(model, params, kernel_set, calibration, holder == "server", without)
+    tailored = _tailored(model, params, kernel_set, calibration, holder == "server", without)
+    flat, forward = tailored.weights, tailored.forward
+    on_ring = tailored.reference is not None
 
-    closed = jax.make_jaxpr(forward)(flat, sample)
+    with wide_integers(on_ring):
+        closed = jax.make_jaxpr(forward)(flat, sample)
     # A dict flattens in sorted key order.
     used = {name for name, read in zip(sorted(flat), read_inputs(closed.jaxpr)) if read}
     names = [name for name in flat if name in used]
@@ -57,10 +61,15 @@ def export(
         return forward(dict(zip(names, held)), arguments[-1])
 
     values = [flat[name] for name in names] + [sample]
-    logits = np.asarray(jax.jit(program)(*values), dtype=np.float32)
+    if tailored.reference is None:
+        logits = np.asarray(jax.jit(program)(*values), dtype=np.float32)
+    else:
+        logits = np.asarray(tailored.reference(jnp.asarray(sample)), dtype=np.float32)
+    with wide_integers(on_ring):
+        module = lower_to_hlo(program, values)
     return Program(
         name=name or model.config.name,
-        module=lower_to_hlo(program, values),
+        module=module,
         arguments=(
             *(Argument(f"params.{name}", holder, flat[name]) for name in names),
             Argument("images", "client", sample),
@@ -79,6 +88,7 @@ def export(
             **({"open_weights_once": True} if open_weights_once else {}),
             **({} if without is None else {"without": without}),
         },
+        runtime_options=tailored.runtime,
     )
 
 
@@ -111,7 +121,7 @@ def _tailored(
 ) -> Tailored:
     """Weights by name and forward pass under `kernels`: what they tailor, or the model's own."""
     if without is not None and without not in kernels.parts:
-        fix = f"leave out one of {', '.join(kernels.parts)}." if kernels.parts else "use kernels='tuned'."
+        fix = f"leave out one of {', '.join(kernels.parts)}." if kernels.parts else "use kernels='tuned_fxp'."
         raise ModelError(f"The kernels {kernels.name!r} have no part {without!r} to leave out.", fix, "unknown_name")
     if kernels.tailor is not None:
         return kernels.tailor(model, params, calibration, secret_weights=secret_weights, without=without)

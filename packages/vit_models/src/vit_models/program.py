@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,19 @@ class Argument:
     value: NpArray
 
 
+@dataclass(frozen=True)
+class RuntimeOptions:
+    """What a Program of whole ring numbers needs of the runtime; under any other setting its result is garbage.
+
+    `protocol` by spu_bench's name, the others fields of SPU's RuntimeConfig.
+    """
+
+    protocol: str
+    field: str
+    fxp_fraction_bits: int
+    trunc_allow_msb_error: bool
+
+
 @dataclass(frozen=True, eq=False)
 class Program:
     """Serialized HLO with its arguments in module order, and the plaintext outputs for the client's sample."""
@@ -37,6 +50,7 @@ class Program:
     arguments: tuple[Argument, ...]
     outputs: tuple[tuple[str, NpArray], ...]
     made_by: dict[str, Any] = field(default_factory=dict)
+    runtime_options: RuntimeOptions | None = None
 
     def manifest(self) -> dict[str, Any]:
         """The content of program.json, with its fingerprint."""
@@ -47,6 +61,8 @@ class Program:
             "arguments": [{"name": a.name, "holder": a.holder, **_describe(a.value)} for a in self.arguments],
             "outputs": [{"name": name, **_describe(value)} for name, value in self.outputs],
             "made_by": self.made_by,
+            # only where there are any: the fingerprint is of all keys
+            **({} if self.runtime_options is None else {"runtime_options": asdict(self.runtime_options)}),
         }
         canonical = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return {**body, "fingerprint": hashlib.sha256(canonical.encode("ascii")).hexdigest()}

@@ -23,7 +23,7 @@ from two_parties import run
 import vit_models as vm
 from vit_models import activations
 from vit_models.kernels import plain
-from vit_models.kernels.tuned import fits, functions
+from vit_models.kernels.tuned_fxp import fits, functions
 
 MARKERS = re.compile(r"(<!-- measured kernels -->\n).*?(<!-- end of measured -->)", re.DOTALL)
 RNG = np.random.default_rng(0)

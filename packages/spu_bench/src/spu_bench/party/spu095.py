@@ -22,8 +22,9 @@ import psutil
 from spu import Io, Runtime, libspu
 from spu import api as spu_api
 
+from spu_bench import runtimes
 from spu_bench.errors import SpuBenchError
-from spu_bench.options import compiler_options, runtime_config, set_link_fields
+from spu_bench.options import compiler_options, runtime_config, set_link_fields, with_needed
 from spu_bench.party.exchange import Endpoint, Exchange, agree, listen, pack, unpack
 from spu_bench.party.spu_profile import RunProfile, parse_profiles
 from spu_bench.program import Array, Holder, Program
@@ -56,7 +57,9 @@ class Party:
         self.session = session
         self.interface = interface
         self.outcome = PartyOutcome(rank=rank, role=ROLES[min(rank, 2)])  # type: ignore[arg-type]
-        self._config = runtime_config(session.protocol, session.options)
+        needed = program.manifest.runtime_options
+        options = with_needed(session.options, needed, session.protocol, runtimes.NEWEST)
+        self._config = runtime_config(session.protocol, options)
         self._io = Io(len(session.party), self._config)
 
     def run(self, source: Path | None, on_loss: Callable[[int, str], None]) -> dict[str, Array] | None:

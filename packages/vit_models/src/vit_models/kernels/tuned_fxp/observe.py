@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ...calibration import Calibration, Range, check_settings
+from ...calibration import Calibration, LayerTokens, Range, check_settings
 from ...errors import ModelError
 from ...forward import embed, norm
 from ...heads import attention_layer, split_heads
-from ...mlp import mlp_layer
+from ...mlp import linear, mlp_layer
 from ...model import Model
 from ...params import flatten
 from ...types import AnyArray, Array, NpArray, Params
@@ -23,6 +24,9 @@ from .. import get_kernels
 from .supported import TunedModel
 
 CHUNK = 32
+GUARD_GROUPS = 8
+HIDDEN_MARGIN = 1.15
+"""The activation's polynomial reaches this factor beyond what was seen; a guard adds up groups of channels."""
 
 
 def calibrate(model: Model, params: Params, images: AnyArray, *, margin: float, tolerance: float) -> Calibration:
@@ -45,11 +49,18 @@ def calibrate(model: Model, params: Params, images: AnyArray, *, margin: float, 
     if not (np.isfinite(lows).all() and np.isfinite(highs).all()):
         raise ModelError("The model's values are not finite on these images.", "check the parameters and the images.")
     found = iter(Range(float(lo), float(hi)) for lo, hi in zip(lows, highs))
-    pre, norm1, rows = [], [], []
-    for layer in kinds:
-        pre.append(next(found))
+    pre, norm1, rows, tokens = [], [], [], []
+    for i, layer in enumerate(kinds):
+        # The class token enters the first layer as a constant, which needs no range; after the last attention only the
+        # class token is read.
+        pre_class, pre_rest = None if i == 0 else next(found), next(found)
         rows.append(tuple(None if kind == "scale" else next(found) for kind in layer))
-        norm1.append(next(found))
+        norm1_class, norm1_rest = next(found), None if i + 1 == len(kinds) else next(found)
+        hidden, fourth = next(found).hi, next(found).hi
+        pre.append(_union(pre_class, pre_rest))
+        norm1.append(_union(norm1_class, norm1_rest))
+        bound = max(hidden, fourth**0.25) * HIDDEN_MARGIN
+        tokens.append(LayerTokens(pre_class, pre_rest, norm1_class, norm1_rest, hidden, bound))
     return Calibration(
         model=model_fingerprint(model, params),
         images=len(images),
@@ -59,7 +70,13 @@ def calibrate(model: Model, params: Params, images: AnyArray, *, margin: float, 
         norm1=tuple(norm1),
         final=next(found),
         rows=tuple(rows),
+        tokens=tuple(tokens),
     )
+
+
+def _union(a: Range | None, b: Range | None) -> Range:
+    both = [r for r in (a, b) if r is not None]
+    return Range(min(r.lo for r in both), max(r.hi for r in both))
 
 
 def model_fingerprint(model: Model, params: Params) -> str:
@@ -79,8 +96,9 @@ def _observed(model: Model, params: Params, images: Array) -> Iterator[Array]:
     x = embed(cfg, params, images)
     for i, (mode, kinds) in enumerate(zip(model.modes, TunedModel.of(model).kinds)):
         block = params["blocks"][str(i)]
-        # The class token enters the first layer as a constant, which needs no range.
-        yield jnp.var(x[:, 1:] if i == 0 else x, axis=-1)
+        if i:
+            yield jnp.var(x[:, :1], axis=-1)
+        yield jnp.var(x[:, 1:], axis=-1)
         h = norm(plain, block["pre_norm"], x)
         q, k, _ = split_heads(cfg, h @ block["attention"]["qkv"]["kernel"])
         a = scores(q, k)
@@ -90,8 +108,13 @@ def _observed(model: Model, params: Params, images: Array) -> Iterator[Array]:
             elif kind == "relu_softmax":
                 yield jnp.sum(jnp.maximum(a[:, head], 0.0), axis=-1)
         x = x + attention_layer(cfg, block["attention"], h, mode, plain, lambda w: w)
-        # After the last attention only the class token is read.
-        yield jnp.var(x[:, :1] if i + 1 == cfg.layers else x, axis=-1)
+        yield jnp.var(x[:, :1], axis=-1)
+        if i + 1 < cfg.layers:
+            yield jnp.var(x[:, 1:], axis=-1)
         x = norm(plain, block["norm1"], x)
+        h = linear(block["linear1"], x[:, :1] if i + 1 == cfg.layers else x)
+        yield jnp.abs(h)
+        groups = math.gcd(GUARD_GROUPS, h.shape[-1])
+        yield jnp.sum((h**4).reshape(*h.shape[:-1], groups, -1), axis=-1)
         x = x + mlp_layer(block, x, activation, plain, None, False, lambda w: w)
     yield jnp.var(x[:, :1], axis=-1)

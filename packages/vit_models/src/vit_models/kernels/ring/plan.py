@@ -1,0 +1,50 @@
+"""What is public of a folded model: the structure of its ring program, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ...config import ViTConfig
+from ...types import NpArray
+from ..tuned_fxp.supported import Kind
+from .gelu import GeluPlan
+from .norm import NormPlan
+
+
+@dataclass(frozen=True)
+class StreamPlan:
+    """How the residual stream is written: truncated by `cut` bits, and once more, coarser, by `low` bits beside it."""
+
+    cut: int
+    low: int
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """One block: its norms, heads, activation (None: ReLU), and the streams that attention and MLP write."""
+
+    pre_norm: NormPlan
+    kinds: tuple[Kind, ...]
+    attended: StreamPlan
+    norm1: NormPlan
+    gelu: GeluPlan | None
+    written: StreamPlan
+
+
+@dataclass(frozen=True)
+class RingPlan:
+    """The structure of a model's ring program."""
+
+    cfg: ViTConfig
+    embedded: StreamPlan
+    layers: tuple[LayerPlan, ...]
+    final: NormPlan
+
+
+@dataclass(frozen=True)
+class Folded:
+    """The ring program of a model: its structure, and its secret whole numbers (float64) by dotted name."""
+
+    plan: RingPlan
+    arrays: Mapping[str, NpArray]

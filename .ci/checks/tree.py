@@ -20,6 +20,9 @@ ROLES = {
     "record": "the schema of the package's records",
     "cli": "the package's command line",
     "program": "the Program: written by vit_models, read by spu_bench",
+    "migrations": "records of an earlier schema, brought to the present one",
+    "strict": "the base of the package's models, which takes no unknown field",
+    "backend": "what a session does on one runtime: the protocol, and one module of that name a runtime",
 }
 """Module names that may stand more than once, with the one role that each has."""
 

@@ -1,11 +1,10 @@
-"""What distillation is worth: none, logits, tokens, both; and a student that starts from its teacher.
+"""The effect of distillation: none, logits, tokens, both; and a student that starts from its teacher.
 
-The paper (ablation of knowledge distillation; its numbers could not be read): logits and tokens of the last LayerNorm
-each help, both together most. The published rows with both: 0.7 to 1.1 points on CIFAR-10, 2.4 to 3.2 on CIFAR-100,
-4.0 to 5.9 on Tiny-ImageNet. Starting from the teacher's parameters is ours.
+The paper (ablation of knowledge distillation; its numbers could not be read): logits and the tokens of the last
+LayerNorm each help, both together help most. The published rows with both gain 0.7 to 1.1 points on CIFAR-10, 2.4 to
+3.2 on CIFAR-100, 4.0 to 5.9 on Tiny-ImageNet. The start from the teacher's parameters is our addition.
 
-Expected: `reduced`, Fashion-MNIST, three quarters of an hour beyond what `accuracy_main` has trained; `paper` days a
-data set.
+Expected: `reduced`, Fashion-MNIST, 45 minutes beyond what `accuracy_main` has trained; `paper` days a data set.
     pytest harness/experiments/accuracy_distillation.py --scale reduced --results results
 """
 

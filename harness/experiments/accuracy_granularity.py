@@ -1,8 +1,8 @@
-"""How fine a search should be: whole layers, heads, or rows of the attention matrix, at one budget.
+"""The granularity of the search: whole layers, heads, or rows of the attention matrix, at one budget.
 
-The paper (ablation of granularity; its numbers could not be read): it searches by heads; a finer space gives less
-accuracy, as SAL-ViT quotes it. Half of all units are ReLU-Softmax. What the levels cost under MPC while heads run one
-after another is in `paper_placements`.
+The paper (ablation of granularity; its numbers could not be read) searches by heads. SAL-ViT quotes it: a finer search
+space gives less accuracy. Here half of all units are ReLU-Softmax. `paper_placements` measures the cost of the levels
+under MPC while heads run one after another.
 
 Expected: `reduced`, three seeds of Fashion-MNIST, 20 minutes on two cores; `paper` days a data set.
     pytest harness/experiments/accuracy_granularity.py --scale reduced --results results

@@ -1,7 +1,7 @@
-"""Is a search worth it? Searched heads against as many at random, and against the same share of every layer.
+"""The worth of the search: searched heads against as many at random, and against the same share of every layer.
 
-The paper (Pareto figures, "w/o per-layer search", which is read as one share for every layer): at equal mu 0.07 to
-0.24 points below MPCViT on CIFAR-10. A random placement, which the paper does not have, is what any search has to beat.
+The paper (Pareto figures, "w/o per-layer search", which we read as one share for every layer): at equal mu 0.07 to 0.24
+points below MPCViT on CIFAR-10. A random placement, which the paper does not have, is the baseline of any search.
 
 Expected: `reduced`, three seeds of Fashion-MNIST, 40 minutes beyond `accuracy_main`; `paper` days a data set.
     pytest harness/experiments/accuracy_placements.py --scale reduced --results results
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from mpc_search.record import TrainingRecord
 from mpcvit_harness.cells import TrainingCell
-from mpcvit_harness.paper import kept
+from mpcvit_harness.paper_models import kept
 from mpcvit_harness.trainings import trainings
 
 PLACED = ("mpcvit-*-none", "random-*", "per_layer-*")

@@ -2,8 +2,8 @@
 
 The paper (figure "Comparison between MPCViT and MPCViT+"; all with distillation): token-wise 93.28 / 93.92 / 94.2 /
 94.27 % on CIFAR-10 at mu .1 .3 .5 .7, layer-wise 93.38 / 93.76 / 94.11 / 94.26 %; CIFAR-100 and Tiny-ImageNet in
-harness/paper_results.csv. Fusion changes the seconds alone: `paper_plus` has those. The search of GeLU was never
-released; how it is read here stands in docs/search.md.
+harness/paper_results.csv. Fusion changes the seconds only (`paper_plus`). The search of GeLU was never released;
+docs/search.md describes how we read it.
 
 Expected: `reduced`, Fashion-MNIST, 20 minutes on two cores; `paper` days a data set.
     pytest harness/experiments/accuracy_plus.py --scale reduced --results results
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from mpc_search.record import TrainingRecord
 from mpcvit_harness.cells import TrainingCell
-from mpcvit_harness.paper import kept
+from mpcvit_harness.paper_models import kept
 from mpcvit_harness.trainings import trainings
 
 CELLS = [

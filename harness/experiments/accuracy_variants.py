@@ -1,8 +1,8 @@
 """The accuracy of each attention variant: one training per variant, the same model around it.
 
 The paper's attention table (accuracy and latency of Softmax, ReLU-Softmax, Scale, 2Quad, 2ReLU, Sparsemax, XNorm, ...)
-could not be read; quoted is that 2ReLU has the highest accuracy and Scale the lowest latency. `variants` is its latency
-side. Softmax is the run `teacher`. Whether an order hangs on the learning rate, the sweep `rates` says.
+could not be read; others quote that 2ReLU has the highest accuracy and Scale the lowest latency. `variants` has the
+latency. Softmax is the run `teacher`. The sweep `rates` shows whether an order depends on the learning rate.
 
 Expected: `reduced`, three seeds of Fashion-MNIST, an hour on two cores; `paper` on CIFAR-10 days.
     pytest harness/experiments/accuracy_variants.py --scale reduced --results results

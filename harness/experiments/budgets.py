@@ -1,13 +1,13 @@
-"""Accuracy against measured seconds: the paper's budget rule against budgets by seconds, and heads in one batch or not.
+"""Accuracy against measured seconds: the paper's budget rule, budgets by seconds, and heads in one batch or not.
 
-The paper keeps the best share mu of all heads, which under its loop over heads is a budget of seconds too. With the
-heads of a layer in one batch the first ReLU-Softmax head costs what all of them cost, and a plan by seconds takes whole
-layers. `seconds-MU` are trained with the plan that is best in the seconds that `mpcvit-MU-none` needs by prediction;
-both are then measured with their trained weights, by the tuned kernels (`batched`), and those of the paper's rule with
-heads one after another too (`per_head`, plain SPU 0.9.5). The small models of `mpc-search sweep budgets`, whose
-checkpoints have to be there.
+The paper keeps the best share mu of all heads, which is a budget of seconds too while heads run one after another. With
+the heads of a layer in one batch, the first ReLU-Softmax head costs as much as all of them, and a plan by seconds takes
+whole layers. `seconds-MU` are trained with the best plan for the predicted seconds of `mpcvit-MU-none`. Both are
+measured with their trained weights on the tuned kernels (`batched`), and those of the paper's rule with heads one after
+another too (`per_head`, plain SPU 0.9.5). The models are the small ones of `mpc-search sweep budgets`; their
+checkpoints are required.
 
-Expected: equal seconds for both rules, for a plan that has no fewer heads. 12 trainings of 2 minutes each beyond
+Expected: equal seconds for both rules, for a plan with at least as many heads. 12 trainings of 2 minutes each beyond
 `accuracy_main`; then 20 minutes on an idle machine.
     mpc-search sweep budgets --get-data
     pytest harness/experiments/budgets.py --executor netns --scale reduced --results results
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from mpc_search.record import TrainingRecord
 from mpcvit_harness.cells import AnyCell, Cell, ModelSpec
-from mpcvit_harness.open_division import cifar, smoke
+from mpcvit_harness.open_models import cifar, smoke
 from mpcvit_harness.trainings import trainings
 from spu_bench import RunRecord
 
@@ -43,6 +43,7 @@ CELLS: list[AnyCell] = [
             experiment="budgets",
             name=f"{heads}-{run}",
             model=trained(run, kernels),
+            labels={"run": run, "kernels": kernels, "form": heads},
             network="wan",
             repeats=3,
             scale="reduced",

@@ -19,8 +19,11 @@ SMALL = ModelSpec(config="vit_4_4_28", weights="checkpoint:vit_4_4_28", gelu="ta
 CIFAR = ModelSpec(config="vit_7_4_32", attention="softmax", gelu="tanh")
 LOCAL_TRUNCATION = Options(runtime={"trunc_allow_msb_error": True})
 
+MIX = {"attention": "mix", "run": "vit_4_4_28"}
+SOFTMAX = {"attention": "softmax"}
+
 CELLS = [
-    Cell(experiment="first_inference", name="small-mix", model=SMALL, images=64, timeout_s=600),
+    Cell(experiment="first_inference", name="small-mix", model=SMALL, images=64, timeout_s=600, labels=MIX),
     Cell(
         experiment="first_inference",
         name="small-mix",
@@ -29,8 +32,16 @@ CELLS = [
         images=4,
         warmup=0,
         timeout_s=600,
+        labels=MIX,
     ),
-    Cell(experiment="first_inference", name="cifar-softmax", model=CIFAR, repeats=5, timeout_s=600),
+    Cell(
+        experiment="first_inference",
+        name="cifar-softmax",
+        model=CIFAR,
+        repeats=5,
+        timeout_s=600,
+        labels={**SOFTMAX, "options": "exact"},
+    ),
     Cell(
         experiment="first_inference",
         name="cifar-softmax-local-trunc",
@@ -38,6 +49,7 @@ CELLS = [
         options=LOCAL_TRUNCATION,
         repeats=5,
         timeout_s=600,
+        labels={**SOFTMAX, "options": "local-truncation"},
     ),
 ]
 
@@ -60,5 +72,5 @@ def test_cost(cell: Cell, record: RunRecord) -> None:
     assert all(0 < party.peak_memory_bytes < 2 * GIB for party in record.parties)
     if cell.name in COST:
         rounds, sent = COST[cell.name]
-        assert [party.inferences[-1].link.sent_messages for party in record.parties] == [rounds, rounds]
+        assert [traffic.sent_messages for traffic in record.traffic()] == [rounds, rounds]
         assert record.sent_bytes == pytest.approx([sent, sent], rel=0.01)

@@ -12,15 +12,16 @@ Five minutes.
 from __future__ import annotations
 
 from mpcvit_harness.cells import Cell
-from mpcvit_harness.open_division import TRAINED, cifar, smoke
+from mpcvit_harness.open_models import TRAINED, cifar, smoke
 from spu_bench import RunRecord
 
 CELLS = [
     Cell(
         experiment="open_accuracy",
         name="trained",
-        model=TRAINED.model_copy(update={"open_weights_once": True}),
+        model=TRAINED,
         images=200,
+        labels={"attention": "mix", "kernels": "tuned", "run": "vit_4_4_28"},
         scale="paper",
     ),
     smoke("open_accuracy", "random", cifar("mix")),

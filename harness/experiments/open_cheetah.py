@@ -1,21 +1,21 @@
-"""CHEETAH on all seven layers: tuned kernels beside the plain port, the weights private to the server.
+"""CHEETAH on all seven layers: tuned kernels and the plain port, with weights private to the server.
 
 CIFAR's ViT with Softmax and with Scale, random weights, exact GeLU, SPU 0.9.5, all with the options of the preset
-`cheetah-lsb`. CHEETAH has no dealer: products are homomorphic, comparisons are oblivious transfers, and seconds are
-computing more than waiting. `tuned_he` are the kernels laid out for that, `tuned` those for few rounds.
+`cheetah-lsb`. CHEETAH has no dealer: products are homomorphic, comparisons are oblivious transfers, and more seconds
+are computing than waiting. The kernels `tuned_he` are made for that, `tuned` for few rounds.
 
-Expected: on loopback, `tuned_he` takes at most half of the plain port's seconds. Two hours, most of it the plain port.
+Expected: on loopback, `tuned_he` takes at most half of the seconds of the plain port. Two hours, most of it the plain
+port.
     pytest harness/experiments/open_cheetah.py --executor netns --scale paper --results results
 """
 
 from __future__ import annotations
 
 from mpcvit_harness.cells import Cell
-from mpcvit_harness.open_division import cifar, smoke
-from spu_bench import RunRecord
-from spu_bench.options import PRESETS
+from mpcvit_harness.open_models import cifar, smoke
+from spu_bench import Options, RunRecord
 
-OPTIONS = PRESETS["cheetah-lsb"].options
+OPTIONS = Options.load("cheetah-lsb")
 REPEATS = {"loopback": 3, "lan": 2, "wan": 2}
 
 CELLS = [
@@ -30,6 +30,7 @@ CELLS = [
             repeats=REPEATS[network] if kernels == "tuned_he" else 1,
             timeout_s=7200,
             scale="paper",
+            labels={"attention": attention, "kernels": kernels, "options": "cheetah-lsb"},
         )
         for kernels in ("plain", "tuned", "tuned_he")
         for attention in ("softmax", "scale")

@@ -1,11 +1,12 @@
-"""Who holds what, and what it costs: weights shared, kept by the server, or public; the image shared or kept back.
+"""Who holds what, and what it costs: weights shared, private to the server, or public; the image shared or private.
 
 CIFAR's ViT on tuned kernels, random weights, SPU 0.9.5, SEMI2K. `shared`: weights and image are shares from the start.
-`private`: each stays in plaintext with its owner until it meets what is secret. `public`: an open model and a private
-image, so that products with weights need no partner; `public-private` keeps the image with the client as well.
+`private`: each stays in plaintext with its owner until it is combined with secret values. `public`: an open model and a
+private image, so that products with weights need no communication; `public-private` keeps the image with the client as
+well.
 
-Expected: private costs what shared costs, since SEMI2K makes shares without a message. Public weights save the bytes
-of opening them; rounds stay about the same, as LayerNorm's squares then have a call of their own. About 12 minutes.
+Expected: private costs as much as shared, since SEMI2K makes shares without a message. Public weights save the bytes of
+opening them; rounds stay about the same, since LayerNorm's squares then have a call of their own. About 12 minutes.
     pytest harness/experiments/open_holders.py --executor netns --scale paper --results results
 """
 
@@ -14,11 +15,10 @@ from __future__ import annotations
 from typing import Any
 
 from mpcvit_harness.cells import Cell
-from mpcvit_harness.open_division import cifar, smoke
-from spu_bench import RunRecord
-from spu_bench.options import PRESETS
+from mpcvit_harness.open_models import cifar, smoke
+from spu_bench import Options, RunRecord
 
-PRIVATE = PRESETS["private"].options
+PRIVATE = Options.load("private")
 HOLDINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "shared": ({}, {}),
     "private": ({}, {"options": PRIVATE}),
@@ -36,6 +36,7 @@ CELLS = [
             network=network,
             repeats=3,
             scale="paper",
+            labels={"attention": attention, "held": holding},
             **run,
         )
         for holding, (export, run) in HOLDINGS.items()

@@ -1,7 +1,7 @@
-"""What the named options buy: each preset on the same model, under the protocols that it is for.
+"""The effect of the presets of options: each on the same model, under the protocols that it is for.
 
 A ViT of 50 tokens (`vit_4_4_28`, Softmax, exact GeLU, random weights) on tuned kernels (`tuned_he` under CHEETAH), SPU
-0.9.5, on loopback and over `wan`. docs/running.md shows the table beside what each preset sets.
+0.9.5, on loopback and over `wan`. docs/running.md shows the results and what each preset sets.
 
 Expected: ten minutes, most of it CHEETAH.
     pytest harness/experiments/open_presets.py --executor netns --scale paper --results results
@@ -10,9 +10,8 @@ Expected: ten minutes, most of it CHEETAH.
 from __future__ import annotations
 
 from mpcvit_harness.cells import Cell
-from mpcvit_harness.open_division import cifar, smoke
-from spu_bench import RunRecord
-from spu_bench.options import PRESETS
+from mpcvit_harness.open_models import cifar, smoke
+from spu_bench import PRESETS, Options, RunRecord
 
 KERNELS = {"semi2k": "tuned", "cheetah": "tuned_he"}
 
@@ -24,15 +23,16 @@ CELLS = [
             model=cifar("softmax", config="vit_4_4_28", kernels=KERNELS[protocol]),
             protocol=protocol,
             network=network,
-            options=preset.options,
+            options=Options.load(name),
             repeats=3,
             scale="paper",
+            labels={"attention": "softmax", "kernels": KERNELS[protocol], "options": name},
         )
         for name, preset in PRESETS.items()
         for protocol in preset.protocols
         for network in ("loopback", "wan")
     ),
-    smoke("open_presets", "private", cifar("scale"), options=PRESETS["private"].options),
+    smoke("open_presets", "private", cifar("scale"), options=Options.load("private")),
 ]
 
 

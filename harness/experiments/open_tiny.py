@@ -10,8 +10,8 @@ Expected: a tenth and a quarter of that at most, less than 8 GiB a party. About 
 from __future__ import annotations
 
 from mpcvit_harness.cells import Cell
-from mpcvit_harness.open_division import cifar, smoke
-from mpcvit_harness.paper import TINY
+from mpcvit_harness.open_models import cifar, smoke
+from mpcvit_harness.paper_models import TINY
 from spu_bench import RunRecord
 
 GIB = 2**30
@@ -26,6 +26,7 @@ CELLS = [
             repeats=2,
             timeout_s=7200,
             scale="paper",
+            labels={"attention": attention, "dataset": TINY.name},
         )
         for attention in ("softmax", "scale")
     ),

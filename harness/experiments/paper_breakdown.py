@@ -15,26 +15,26 @@ from __future__ import annotations
 
 from mpcvit_harness.cells import Cell
 from mpcvit_harness.formulas import operation_name
-from mpcvit_harness.paper import CIFAR10, TOY, cells, smoke
+from mpcvit_harness.paper_models import CIFAR10, TOY, cells, labelled, smoke
 from spu_bench import RunRecord
 
-ONE_BLOCK = {"overrides": {"layers": 1}}
+ONE_BLOCK: dict[str, int | float] = {"layers": 1}
 
 BLOCKS = {
-    "softmax": CIFAR10.model("softmax", **ONE_BLOCK),
-    "relu_softmax": CIFAR10.model("relu_softmax", **ONE_BLOCK),
-    "scale": CIFAR10.model("scale", **ONE_BLOCK),
-    "no_gelu": CIFAR10.model("softmax", gelu="identity", **ONE_BLOCK),
-    "bare": CIFAR10.model("scale", gelu="identity", **ONE_BLOCK),
+    "softmax": labelled(CIFAR10.model("softmax", overrides=ONE_BLOCK), part="nothing"),
+    "relu_softmax": labelled(CIFAR10.model("relu_softmax", overrides=ONE_BLOCK), part="nothing"),
+    "scale": labelled(CIFAR10.model("scale", overrides=ONE_BLOCK), part="nothing"),
+    "no_gelu": labelled(CIFAR10.model("softmax", gelu="identity", overrides=ONE_BLOCK), part="gelu"),
+    "bare": labelled(CIFAR10.model("scale", gelu="identity", overrides=ONE_BLOCK), part="gelu"),
 }
 
 CELLS = [
-    *smoke("paper_breakdown", {"softmax": TOY.model("softmax")}),
+    *smoke("paper_breakdown", {"softmax": labelled(TOY.model("softmax"), part="nothing")}),
     *cells("paper_breakdown", BLOCKS, timeout_s=900),
     *cells(
         "paper_breakdown",
         {f"cheetah-{name}": model for name, model in BLOCKS.items()},
-        repeats=lambda name: 1,
+        repeats=1,
         protocol="cheetah",
         runtime="0.9.5",
         timeout_s=1800,
@@ -46,6 +46,7 @@ def test_the_profile_separates_the_functions(cell: Cell, record: RunRecord) -> N
     """A block with Softmax exponentiates, divides and compares in its reductions; one without does not divide."""
     calls = {operation_name(operation): operation.calls for operation in record.parties[0].operations}
     heads = CIFAR10.grid[1]
-    assert calls.get("exponential", 0) == (heads if cell.model.attention == "softmax" else 0)
-    assert calls.get("divide", 0) == (0 if cell.model.attention == "scale" else heads)
-    assert calls.get("tanh", 0) == (1 if cell.model.gelu == "tanh" else 0)
+    attention = cell.labels["attention"]
+    assert calls.get("exponential", 0) == (heads if attention == "softmax" else 0)
+    assert calls.get("divide", 0) == (0 if attention == "scale" else heads)
+    assert calls.get("tanh", 0) == (1 if cell.labels["part"] == "nothing" else 0)

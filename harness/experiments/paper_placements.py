@@ -1,9 +1,9 @@
 """Does it matter which heads a budget keeps? Random placements of 14 ReLU-Softmax heads on CIFAR-10.
 
 The paper's searched plans are lost, so its MPCViT rows are measured on plans with the right number of heads (see
-`mpcvit_harness.paper`). This is the check of that: with heads one after another the spread over random placements is
-below 2 %. `balanced` has two heads a layer, `front` all heads of the first layers, `random_SEED` what a random ranking
-of all heads keeps at mu = .5.
+`mpcvit_harness.paper_models`). This checks that choice: while heads run one after another, the spread over random
+placements is below 2 %. `balanced` has two heads a layer, `front` all heads of the first layers, `random_SEED` what a
+random ranking of all heads keeps at mu = .5.
 
 Expected: 1 inference a cell of 58 to 59 s, about 7 minutes.
     pytest harness/experiments/paper_placements.py --executor netns --scale paper --results results
@@ -12,7 +12,7 @@ Expected: 1 inference a cell of 58 to 59 s, about 7 minutes.
 from __future__ import annotations
 
 from mpcvit_harness.cells import Cell
-from mpcvit_harness.paper import CIFAR10, TOY, cells, kept, packed, placed_at_random, smoke, spread
+from mpcvit_harness.paper_models import CIFAR10, TOY, cells, kept, labelled, packed, placed_at_random, smoke, spread
 from spu_bench import RunRecord
 
 LAYERS, HEADS = CIFAR10.grid
@@ -25,11 +25,14 @@ PLANS = {
 }
 
 CELLS = [
-    *smoke("paper_placements", {"front": TOY.model("mix", heads=packed(*TOY.grid, kept(*TOY.grid, 0.5)))}),
+    *smoke(
+        "paper_placements",
+        {"front": labelled(TOY.model("mix", heads=packed(*TOY.grid, kept(*TOY.grid, 0.5))), placement="front")},
+    ),
     *cells(
         "paper_placements",
-        {name: CIFAR10.model("mix", heads=plan) for name, plan in PLANS.items()},
-        repeats=lambda name: 1,
+        {name: labelled(CIFAR10.model("mix", heads=plan), mu="0.5", placement=name) for name, plan in PLANS.items()},
+        repeats=1,
         timeout_s=1800,
     ),
 ]

@@ -1,14 +1,14 @@
 """One model on CrypTen, on a plain SPU port and on ours: the same weights, the same probed link, one after the other.
 
 CIFAR's ViT with Softmax, with Scale and with a mix (two of four heads in every layer ReLU-Softmax, the rest Scale),
-random weights, batch 1. CrypTen 0.4.1 (trusted first party, as SPU's default) runs at its defaults and with the Newton
-steps for 1/sqrt that LayerNorm needs (`sqrt_nr_iters`). Its erf is wrong, so its GeLU is the tanh form; the plain port
-runs with exact GeLU, which a straight port has, and with tanh beside it. Each error is against plaintext of the same
-functions. What the settings are for shows on trained weights: 64 test images on the small model of the main job.
+random weights, batch 1. CrypTen 0.4.1 (trusted first party, like SPU's default) runs with its defaults, and with the
+Newton steps for 1/sqrt that LayerNorm requires (`sqrt_nr_iters`). Its erf is wrong, so its GeLU is the tanh form; the
+plain port runs with exact GeLU, as a straight port would, and with tanh. Each error is against plaintext of the same
+functions. Trained weights show what the settings are for: 64 test images on the small model of the main job.
 
 Expected: on CrypTen 1,556 rounds of four one-way delays for Softmax and 751 for Scale, so about 130 s and 64 s over
-`wan`; on the plain port 2,939 rounds of one delay for Softmax, about 71 s, and fewer for the others. An hour and a
-half, most of it CrypTen over `wan`.
+`wan`; on the plain port 2,939 rounds of one delay for Softmax, about 71 s, and fewer for the others. 90 minutes, most
+of it CrypTen over `wan`.
     mpc-search retrain --get-data --model vit_4_4_28 --attention mix --out build/checkpoints/vit_4_4_28
     spu-bench runtime install crypten-0.4.1
     pytest harness/experiments/peers.py --executor netns --scale paper --results results
@@ -18,11 +18,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from mpcvit_harness.cells import Cell, ModelSpec
-from mpcvit_harness.paper_tables import WRONG
+from mpcvit_harness.cells import Cell, Heads, ModelSpec
 from spu_bench import Options, RunRecord
 
-HALF = ((1, 1, 0, 0),) * 7
+HALF: Heads = ((1, 1, 0, 0),) * 7
 ATTENTIONS = ("softmax", "scale", "mix")
 REPEATS = {"wan": 1, "lan": 3, "loopback": 3}
 
@@ -58,6 +57,7 @@ CELLS = [
             name=f"{system}-toy",
             model=model("softmax", **SYSTEMS[system][0], overrides=TOY),
             timeout_s=300,
+            labels={"system": system, "attention": "softmax"},
             **SYSTEMS[system][1],
         )
         for system in ("crypten-accurate", "plain", "tuned")
@@ -70,6 +70,7 @@ CELLS = [
             network=network,
             repeats=repeats,
             scale="paper",
+            labels={"system": system, "attention": attention},
             **run,
         )
         for system, (export, run) in SYSTEMS.items()
@@ -77,7 +78,15 @@ CELLS = [
         for network, repeats in REPEATS.items()
     ),
     *(
-        Cell(experiment="peers", name=f"{system}-trained", model=TRAINED, images=64, scale="paper", **run)
+        Cell(
+            experiment="peers",
+            name=f"{system}-trained",
+            model=TRAINED,
+            images=64,
+            scale="paper",
+            labels={"system": system, "attention": "mix", "run": "vit_4_4_28"},
+            **run,
+        )
         for system, (export, run) in SYSTEMS.items()
         if export["gelu"] == TRAINED.gelu
     ),
@@ -85,7 +94,6 @@ CELLS = [
 
 
 def test_logits_are_those_of_plaintext(cell: Cell, record: RunRecord) -> None:
-    """CrypTen excepted where its error is a result: at its defaults, and where its truncation returned garbage."""
+    """Except CrypTen's at its defaults, whose error is a result."""
     assert record.accuracy is not None
-    error, crypten = record.accuracy.max_abs_error, cell.runtime.startswith("crypten")
-    assert (crypten and (cell.options == Options() or error > WRONG)) or error < 0.05
+    assert cell.labels["system"] == "crypten" or record.accuracy.max_abs_error < 0.05

@@ -1,6 +1,6 @@
 """Predicted and measured latency side by side, on networks that were not used to measure the machine's costs.
 
-Not a table of the paper: it is what a search by seconds stands on. Small ViTs (`vit_4_4_28`, tanh GeLU, random weights,
+Not a table of the paper: a search by seconds depends on it. Small ViTs (`vit_4_4_28`, tanh GeLU, random weights,
 SPU 0.9.5) under SEMI2K and CHEETAH over five networks unlike `lan` and `wan`: fast and slow, near and far, with and
 without a burst, with small packets, with another rate each way. What steps cost is measured on loopback, what waking up
 costs with another model over another link; no cell is used for either. The machine's costs are in the store, in
@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from mpcvit_harness.cells import Cell, ModelSpec
-from mpcvit_harness.models import prepare
+from mpcvit_harness.prepare import prepare
 from mpcvit_harness.store import Store
 from spu_bench import Network, RunRecord, predict
 from spu_bench.cost import MachineCosts, profile_machine
@@ -46,7 +46,7 @@ NETWORKS = (
 TOY = SMALL.model_copy(update={"overrides": {"layers": 1, "heads": 2, "dim": 8, "patch": 14}})
 
 CELLS = [
-    Cell(experiment="prediction", name="toy-softmax", model=TOY, timeout_s=300),
+    Cell(experiment="prediction", name="toy-softmax", model=TOY, timeout_s=300, labels={"attention": "softmax"}),
     *(
         Cell(
             experiment="prediction",
@@ -57,6 +57,7 @@ CELLS = [
             repeats=REPEATS[protocol],
             scale="reduced",
             timeout_s=900,
+            labels={"attention": MODELS[name].attention, "form": name},
         )
         for protocol, names in MODELS_OF.items()
         for name in names
@@ -71,21 +72,21 @@ PROFILED = ModelSpec(config="vit_7_4_32", attention="softmax", gelu="tanh")
 def machine_costs(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The file of this machine's costs, with the wake-up time measured by the executor of the cells."""
     path = _store(pytestconfig).root / _store(pytestconfig).machine / "machine-costs.json"
-    if MachineCosts.load(path).wake_s is None and pytestconfig.getoption("--executor") != "loopback":
+    if MachineCosts.load(path).wake_s is None and pytestconfig.getoption("--mpcvit-executor") != "loopback":
         cell = Cell(experiment="prediction", name="profiled", model=PROFILED)
         program = prepare(cell, tmp_path_factory.mktemp("profiled"), Path("unused")).program
-        profile_machine(program, "semi2k", path, executor=pytestconfig.getoption("--executor"))
+        profile_machine(program, "semi2k", path, executor=pytestconfig.getoption("--mpcvit-executor"))
     return path
 
 
 def test_prediction(
     cell: Cell, record: RunRecord, machine_costs: Path, pytestconfig: pytest.Config, tmp_path: Path
 ) -> None:
-    """The prediction is within 12 % of what was measured over a link, its bytes are those sent; the record keeps it."""
+    """Over a network the prediction is within 12 % of the median, and predicts the sent bytes; the record keeps it."""
     assert record.statistics is not None
     program = prepare(cell, tmp_path, Path("unused")).program
     found = predict(program, cell.protocol, cell.network, options=cell.options, machine_costs=machine_costs)
-    record.prediction = found.model_dump(mode="json")
+    record.prediction = found
     _store(pytestconfig).save(cell, record)
     assert found.sent_bytes == pytest.approx(record.sent_bytes, rel=0.01)
     error = found.seconds / record.statistics.median - 1
@@ -94,4 +95,4 @@ def test_prediction(
 
 
 def _store(config: pytest.Config) -> Store:
-    return Store(config.getoption("--results"), config.getoption("--machine") or machine_name())
+    return Store(config.getoption("--mpcvit-results"), config.getoption("--mpcvit-machine") or machine_name())

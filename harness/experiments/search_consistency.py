@@ -1,9 +1,9 @@
-"""Does the search find the same again? Alphas under another lambda, seed, architecture and data set.
+"""The consistency of the search: alphas with another lambda, seed, architecture and data set.
 
 The paper (figure of the search's consistency; it could not be read): which heads are kept hardly depends on lambda, the
 weight of the penalty. Here: rank correlations (Spearman) of all alphas, between lambda 1e-6 to 1e-3, between seeds,
-between a model and one half as wide again, and between CIFAR-10 and CIFAR-100, whose models have one shape. The claims
-have them, `mpc-search summary results/<machine>/<sweep>` too.
+between a model and one that is half as wide again, and between CIFAR-10 and CIFAR-100, whose models have one shape. The
+claims have them; so does `mpc-search summary results/<machine>/<sweep>`.
 
 Expected: `reduced`, three seeds of Fashion-MNIST, half an hour on two cores; `paper` days a data set.
     pytest harness/experiments/search_consistency.py --scale reduced --results results
@@ -29,7 +29,7 @@ CELLS = [
 
 
 def test_alphas_rank_the_heads(cell: TrainingCell, record: TrainingRecord) -> None:
-    """One a head, no two the same: a rank correlation means something."""
+    """One a head, and no two the same, so that a rank correlation has a meaning."""
     alphas = np.asarray(record.alpha)
     assert record.model is not None
     config = record.model.config

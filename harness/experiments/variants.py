@@ -1,20 +1,21 @@
-"""What each attention variant costs: one row per variant, the same model around it.
+"""The cost of each attention variant: one row per variant, the same model around it.
 
 The paper's attention table (accuracy and latency of Softmax, ReLU-Softmax, Scale, 2Quad, Sparsemax, XNorm, ...) could
-not be read; this is its latency side (`accuracy_variants` is the other), on the small `vit_4_4_28` (50 tokens): random
+not be read; this is its latency (`accuracy_variants` has the accuracy), on the small `vit_4_4_28` (50 tokens): random
 weights, tanh GeLU, batched heads, SEMI2K on SPU 0.9.5. A mix has two of four heads in every layer on its first kind.
 Fewer heads: ReLU-Softmax with two heads of 16.
 
-Expected: ScaleAttn cheapest of those with scores, Softmax and Sparsemax dearest. About 15 minutes.
+Expected: ScaleAttn is the cheapest of those with scores, Softmax and Sparsemax are the most expensive. About 15
+minutes.
     pytest harness/experiments/variants.py --executor netns --scale reduced --results results
 """
 
 from __future__ import annotations
 
-from mpcvit_harness.cells import Cell, ModelSpec
+from mpcvit_harness.cells import Cell, Heads, ModelSpec
 from spu_bench import RunRecord
 
-HALF = ((1, 1, 0, 0),) * 4
+HALF: Heads = ((1, 1, 0, 0),) * 4
 MIXES = ("mix", "softmax_scale")
 VARIANTS = (
     *("softmax", "relu_softmax", "scale", "scale_linear", "two_quad", "two_quad_c0", "two_relu", "the_x"),
@@ -43,11 +44,21 @@ CELLS = [
             model=model(name).model_copy(update={"overrides": TOY}),
             warmup=0,
             timeout_s=300,
+            labels={"attention": name},
         )
         for name in ("relu_softmax", "two_quad")
     ),
     *(
-        Cell(experiment="variants", name=name, model=spec, network=network, warmup=0, scale="reduced", timeout_s=900)
+        Cell(
+            experiment="variants",
+            name=name,
+            model=spec,
+            network=network,
+            warmup=0,
+            scale="reduced",
+            timeout_s=900,
+            labels={"attention": spec.attention, "form": name},
+        )
         for name, spec in MODELS.items()
         for network in ("wan", "lan")
     ),

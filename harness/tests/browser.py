@@ -77,7 +77,7 @@ class Browser:
         return self.requested
 
     def complaints(self) -> list[str]:
-        """What stands in the console."""
+        """The messages of the console."""
         return [entry["message"] for entry in self.driver.get_log("browser")]
 
 

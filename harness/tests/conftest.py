@@ -12,9 +12,9 @@ from tiny import EXPERIMENT, save_tiny
 from mpc_search.provenance import Code, Machine
 from mpc_search.record import Score, TrainingRecord
 from mpc_search.run_config import load_config
+from mpcvit_harness.cell_record import CellRecord
 from mpcvit_harness.cells import Cell, ModelSpec
 from mpcvit_harness.store import Store
-from spu_bench import RunRecord
 from spu_bench.samples import summarize
 
 pytest_plugins = ["pytester"]
@@ -22,7 +22,7 @@ pytest_plugins = ["pytester"]
 
 @pytest.fixture(autouse=True)
 def _own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is timed here is no measurement: it neither waits for one on this machine, nor keeps one waiting."""
+    """Runs of tests are no measurements: they do not wait for one on this machine, and none waits for them."""
     monkeypatch.setenv("SPU_BENCH_LOCK", str(tmp_path / "measurement.lock"))
 
 
@@ -38,12 +38,18 @@ def workplace(pytester: pytest.Pytester) -> pytest.Pytester:
 def put(tmp_path: Path) -> PutRecord:
     """Stores a record of a cell that took so many seconds, below `tmp_path`/results."""
 
-    def put_record(experiment: str, name: str, *seconds: float, machine: str = "here", **changes: Any) -> None:
-        record = RunRecord.load(ANY_RECORD)
+    def put_record(
+        experiment: str,
+        name: str,
+        *seconds: float,
+        machine: str = "here",
+        labels: dict[str, str] | None = None,
+        **changes: Any,
+    ) -> None:
+        record = CellRecord.load(ANY_RECORD)
         record.samples_s = list(seconds)
         record.statistics = summarize(list(seconds))
-        record.code = {**record.code, "dirty": False}
-        cell = Cell(experiment=experiment, name=name, model=ModelSpec(config="any"))
+        cell = Cell(experiment=experiment, name=name, model=ModelSpec(config=name), labels=labels or {}, scale="paper")
         Store(tmp_path / "results", machine).save(cell, record.model_copy(update=changes))
 
     return put_record

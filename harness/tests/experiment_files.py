@@ -1,13 +1,13 @@
-"""What several tests take from the repository: its experiments as modules, which are no package, and a record."""
+"""What several tests use: the experiments of the repository as modules, a record, and the texts of a table."""
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mpcvit_harness.cells import Cell, TrainingCell
+from mpcvit_harness import load_experiments
+from mpcvit_harness.tables import Entry, Table
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = ROOT / "harness" / "experiments"
@@ -21,10 +21,16 @@ PutTraining = Callable[..., None]
 
 
 def cells_of(experiment: str) -> list[Any]:
-    """The cells of an experiment's file, of either kind."""
-    spec = importlib.util.spec_from_file_location(experiment, EXPERIMENTS / f"{experiment}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    cells: list[Cell | TrainingCell] = module.CELLS
-    return cells
+    """The cells of an experiment by its name, of either kind."""
+    return load_experiments.cells_of(EXPERIMENTS / f"{experiment}.py")
+
+
+def texts(table: Table) -> list[dict[str, str]]:
+    """The rows of a table as texts, by their headings."""
+    return [dict(zip(table.headings, (entry.text for entry in row), strict=True)) for row in table.rows]
+
+
+def column(table: Table, title: str) -> list[Entry]:
+    """The entries of the column of that title."""
+    at = [column.title for column in table.columns].index(title)
+    return [row[at] for row in table.rows]

@@ -10,17 +10,18 @@ from typing import Any
 import pytest
 from experiment_files import ANY_RECORD, EXPERIMENTS, ROOT, PutRecord, PutTraining, cells_of
 
+from mpc_search.provenance import Code
+from mpcvit_harness.cell_record import CellRecord
 from mpcvit_harness.cells import Cell
-from mpcvit_harness.claims import CLAIMS, Claims, ClaimsError, Tolerance, claims_json_schema, load
-from mpcvit_harness.cli import app, main
+from mpcvit_harness.claims import CLAIMS, Claims, load
+from mpcvit_harness.claims_file import Tolerance, claims_json_schema
+from mpcvit_harness.errors import HarnessError
 from mpcvit_harness.formulas import FORMULAS, MEDIAN, Quantity
-from mpcvit_harness.measured import counted, trained
-from mpcvit_harness.pages import stale, write
-from mpcvit_harness.report import build
 from mpcvit_harness.store import LOCAL
+from mpcvit_harness.tables import Context
 from mpcvit_harness.trainings import folder
-from mpcvit_harness.verdicts import Evaluation, evaluate, judge
-from spu_bench import RunRecord
+from mpcvit_harness.verdicts import Evaluation, judge
+from spu_bench.provenance import CodeVersion
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def claims() -> Claims:
 
 
 def test_every_published_number_is_one_claim(claims: Claims) -> None:
-    """Each latency and each accuracy of the table stands in exactly one claim, with its value and its source."""
+    """Each latency and each accuracy of the table is in exactly one claim, with its value and its source."""
     with (ROOT / "harness" / "paper_results.csv").open(newline="") as stream:
         rows = csv.DictReader(stream)
         published = {
@@ -44,7 +45,7 @@ def test_every_published_number_is_one_claim(claims: Claims) -> None:
     for claim in claims.claims:
         for number in claim.numbers:
             value, source = published[number]
-            assert claim.paper == value and (source in claim.source or len(claim.numbers) > 1)
+            assert claim.stated == value and (source in claim.source or len(claim.numbers) > 1)
 
 
 def test_claims_are_bound_to_cells_that_exist(claims: Claims) -> None:
@@ -54,23 +55,23 @@ def test_claims_are_bound_to_cells_that_exist(claims: Claims) -> None:
     existing = {(cell.experiment, cell.name) for cell in cells if isinstance(cell, Cell)}
     runs = {(folder(cell), cell.run) for cell in cells if not isinstance(cell, Cell)}
     runs |= {(sweep, run.rpartition("-s")[0]) for sweep, run in runs}
-    missing = [q for q in quantities if (q.experiment, q.cell) not in (runs if q.trained else existing)]
-    assert not missing and {q.experiment for q in quantities if q.trained} == claims.commands.keys()
+    missing = [q for q in quantities if (q.experiment, q.cell) not in (runs if q.is_training else existing)]
+    assert not missing and {q.experiment for q in quantities if q.is_training} == claims.commands.keys()
     assert all(bool(claim.not_run) is not bool(claim.quantities) for claim in claims.claims)
 
 
 def test_the_schema_in_the_docs_is_this_one() -> None:
     """Who writes claims has a schema to check them by."""
     committed = (ROOT / "docs" / "claims.schema.json").read_text()
-    assert committed == claims_json_schema(), "run: python -m mpcvit_harness.claims > docs/claims.schema.json"
+    assert committed == claims_json_schema(), "run: python -m mpcvit_harness.claims_file > docs/claims.schema.json"
 
 
 # -- verdicts -------------------------------------------------------------------------------------------------------
 
 
-def verdicts(claims: Claims, root: Path) -> dict[str, Evaluation]:
-    results = root / "results"
-    return {e.claim.id: e for e in evaluate(claims, counted(root, results), trained(root, results))}
+def verdicts(root: Path) -> dict[str, Evaluation]:
+    context = Context.load(root, root / "results", ROOT / CLAIMS)
+    return {e.claim.id: e for e in context.evaluations}
 
 
 @pytest.mark.parametrize(
@@ -118,7 +119,7 @@ def test_formulas(formula: str, values: list[Any], x: list[float], result: float
 
 def test_fields_of_a_record() -> None:
     """Median, rounds, bytes and an operation's seconds are read from the record; another field is refused."""
-    record = RunRecord.load(ANY_RECORD)
+    record = CellRecord.load(ANY_RECORD)
     assert record.statistics is not None
     assert Quantity("e", "c", MEDIAN).of(record) == record.statistics.median
     assert Quantity.parse("e/c#rounds").of(record) == record.rounds == 1987
@@ -135,11 +136,11 @@ def test_fields_of_a_record() -> None:
 
 def test_the_papers_own_seconds_reproduce_the_paper(claims: Claims, tmp_path: Path, put: PutRecord) -> None:
     """Records with exactly the published seconds reproduce every latency and every ratio; the rest is not run."""
-    values = [c for c in claims.claims if c.formula == "value" and c.group != "open"]
-    paper = {c.quantities[0]: c.paper for c in values if not c.quantities[0].trained}
+    values = [c for c in claims.claims if c.formula == "value" and not claims.is_target(c)]
+    paper = {c.quantities[0]: c.stated for c in values if not c.quantities[0].is_training}
     for quantity, seconds in paper.items():
         put(quantity.experiment, quantity.cell, seconds)
-    found = verdicts(claims, tmp_path)
+    found = verdicts(tmp_path)
     follows = [
         e
         for e in found.values()
@@ -160,19 +161,20 @@ def test_a_point_off_the_papers_line_is_found(claims: Claims, tmp_path: Path, pu
     """Where the measured rows are linear, Tiny-ImageNet's published mu 0.3 is not reproduced and the others are."""
     for name, heads in (("scale", 0), ("mpcvit_0.1", 11), ("mpcvit_0.3", 33), ("relu_softmax", 108)):
         put("paper_tiny", f"main-{name}", 121.57 + (1128.39 - 121.57) * heads / 108)
-    found = verdicts(claims, tmp_path)
+    found = verdicts(tmp_path)
     assert found["line-tiny_imagenet-0.1"].verdict == "reproduced"
     assert found["line-tiny_imagenet-0.3"].verdict == "not reproduced"
     assert found["line-tiny_imagenet-0.3"].value == pytest.approx(1.0)
 
 
 def test_what_does_not_count(claims: Claims, tmp_path: Path, put: PutRecord) -> None:
-    """Failed runs, changed code, and the folder of one's own machine give no verdict."""
+    """Failed runs, wrong logits, changed code, and the folder of local runs give no verdict."""
     put("paper_cifar10", "main-softmax", 112.0, status="failed")
-    put("paper_cifar10", "main-scale", 44.0, code={"dirty": True})
+    put("paper_cifar10", "main-scale", 44.0, code=CodeVersion(source="", dirty=True))
     put("paper_cifar10", "main-relu_softmax", 71.0, machine=LOCAL)
-    put("paper_cifar10", "main-mpcvit_0.1", 48.0, code={"dirty": None})
-    found = verdicts(claims, tmp_path)
+    put("paper_cifar10", "main-mpcvit_0.1", 48.0, code=CodeVersion(source=""))
+    put("paper_cifar10", "main-mpcvit_0.3", 52.0, status="wrong", correctness="wrong")
+    found = verdicts(tmp_path)
     assert {e.verdict for e in found.values()} == {"not run"}
     assert found["cifar10-softmax_vit-seconds"].why == "no valid record of paper_cifar10/main-softmax"
 
@@ -181,20 +183,20 @@ def test_cells_of_a_claim_are_of_one_machine(claims: Claims, tmp_path: Path, put
     """A ratio is not made across machines; of two that have both cells the one that measured last counts."""
     put("paper_cifar10", "main-softmax", 100.0, machine="a", started_at="2026-01-03T00:00:00")
     put("paper_cifar10", "main-scale", 50.0, machine="b", started_at="2026-01-04T00:00:00")
-    assert verdicts(claims, tmp_path)["cifar10-ratio-main-softmax-main-scale"].verdict == "not run"
+    assert verdicts(tmp_path)["cifar10-ratio-main-softmax-main-scale"].verdict == "not run"
     put("paper_cifar10", "main-scale", 40.0, machine="a", started_at="2026-01-01T00:00:00")
-    ratio = verdicts(claims, tmp_path)["cifar10-ratio-main-softmax-main-scale"]
+    ratio = verdicts(tmp_path)["cifar10-ratio-main-softmax-main-scale"]
     assert ratio.value == pytest.approx(2.5) and {m.machine for m in ratio.records} == {"a"}
     put("paper_cifar10", "main-softmax", 150.0, machine="b", started_at="2026-01-05T00:00:00")
-    assert verdicts(claims, tmp_path)["cifar10-ratio-main-softmax-main-scale"].value == pytest.approx(3.0)
+    assert verdicts(tmp_path)["cifar10-ratio-main-softmax-main-scale"].value == pytest.approx(3.0)
 
 
 def test_the_fewest_samples_are_shown(claims: Claims, tmp_path: Path, put: PutRecord) -> None:
     """n of a ratio is that of its weaker side."""
     put("paper_cifar10", "main-softmax", 112.0, 113.0, 114.0)
     put("paper_cifar10", "main-scale", 45.0)
-    assert verdicts(claims, tmp_path)["cifar10-ratio-main-softmax-main-scale"].n == 1
-    assert verdicts(claims, tmp_path)["cifar10-softmax_vit-seconds"].n == 3
+    assert verdicts(tmp_path)["cifar10-ratio-main-softmax-main-scale"].n == 1
+    assert verdicts(tmp_path)["cifar10-softmax_vit-seconds"].n == 3
 
 
 def test_accuracies_are_means_over_seeds(claims: Claims, tmp_path: Path, put_training: PutTraining) -> None:
@@ -205,10 +207,10 @@ def test_accuracies_are_means_over_seeds(claims: Claims, tmp_path: Path, put_tra
     put_training("reduced_fashion_mnist", "mpcvit-0.5-none", 3, 99.0)
     put_training("reduced_fashion_mnist", "mpcvit-0.5-logits", 0, 84.5)
     put_training("cifar10", "mpcvit-0.1-both", 42, 93.2)
-    put_training("cifar10", "teacher", 42, 94.0, code={"dirty": True})
+    put_training("cifar10", "teacher", 42, 94.0, code=Code(source="", dirty=True))
     put_training("cifar10", "scale", 42, 92.0, machine=LOCAL)
     put_training("cifar10", "relu_softmax", 42, 93.0, status="failed")
-    found = verdicts(claims, tmp_path)
+    found = verdicts(tmp_path)
     helps = found["order-distilled-0.5"]
     assert (helps.verdict, helps.n, len(helps.records)) == ("reproduced", 3, 6)
     assert helps.value == pytest.approx(0.9) and helps.deviation == pytest.approx(0.1)
@@ -224,7 +226,7 @@ def test_an_order_is_decided_on_its_interval(claims: Claims, tmp_path: Path, put
     for seed, relu, scale, softmax in ((0, 85.0, 84.9, 84.0), (1, 86.0, 84.0, 85.5), (2, 84.5, 84.6, 84.4)):
         for run, percent in (("relu_softmax", relu), ("scale", scale), ("teacher", softmax)):
             put_training("reduced_fashion_mnist", run, seed, percent)
-    found = verdicts(claims, tmp_path)
+    found = verdicts(tmp_path)
     assert found["order-relu_softmax-scale"].verdict == "within shape"
     assert found["order-softmax-relu_softmax"].verdict == "not reproduced"
 
@@ -236,11 +238,11 @@ def test_searches_are_compared_by_their_alphas(claims: Claims, tmp_path: Path, p
         put_training("reduced_fashion_mnist", "search-1e-05", seed, 80.0, alpha=first)
         put_training("reduced_fashion_mnist", "search-0.001", seed, 80.0, alpha=[first, second][seed])
         put_training("reduced_fashion_mnist", "search-1e-06", seed, 80.0, alpha=[[1.0, 1.0], [1.0, 1.0]])
-    found = verdicts(claims, tmp_path)
+    found = verdicts(tmp_path)
     assert found["consistency-lambda-0.001"].value == pytest.approx(0.9) and found["consistency-lambda-0.001"].n == 2
     assert found["consistency-seeds-search-1e-05-s0-search-1e-05-s1"].value == pytest.approx(1.0)
-    assert "have no order" in found["consistency-lambda-1e-06"].why
-    assert "no good record" in found["consistency-architecture-fashion_mnist"].why
+    assert "all equal" in found["consistency-lambda-1e-06"].why
+    assert "no valid record" in found["consistency-architecture-fashion_mnist"].why
 
 
 # -- what is wrong in the file --------------------------------------------------------------------------------------
@@ -256,7 +258,9 @@ def test_searches_are_compared_by_their_alphas(claims: Claims, tmp_path: Path, p
         ("paper_placements/front", "paper_placements/front#samples", "a field is one of"),
         ('rows = ["{experiment}/{row}"]', 'rows = ["{experiment}/none"]', "no row of the facts is answered by none"),
         ("paper = [7.9, 9.9]", "paper = [7.9]", "paper has 1 entries for 2 members"),
-        ("{than}", "{over}", "no word for {over}"),
+        ("target = [13.5, 12.5, 8.5]", "paper = [13.5, 12.5, 8.5]", "a claim of a target section has `target`"),
+        ('section = "headline"', 'section = "head"', "no section 'head'"),
+        ("{than}", "{over}", "nothing fills in {over}"),
         ('id = "placements"', 'id = "headline-faster-than-vit"', "two claims have the id headline-faster-than-vit"),
         ('source = "abstract, arXiv v3"', "", "source: Field required"),
         ("paper_results.csv", "absent.csv", "absent.csv"),
@@ -269,58 +273,6 @@ def test_wrong_claims_are_refused(old: str, new: str, problem: str, tmp_path: Pa
     assert old in text
     (tmp_path / "claims.toml").write_text(text.replace(old, new))
     (tmp_path / "paper_results.csv").write_text((ROOT / "harness" / "paper_results.csv").read_text())
-    with pytest.raises(ClaimsError) as caught:
+    with pytest.raises(HarnessError) as caught:
         load(tmp_path / "claims.toml")
     assert problem in str(caught.value) and "\n" not in str(caught.value)
-
-
-# -- where they are shown -------------------------------------------------------------------------------------------
-
-
-def test_a_pages_claims_follow_from_records(repository: Path) -> None:
-    """`tables` writes them with a link to the record, and an altered number does not pass."""
-    page = repository / "README.md"
-    assert write(repository, repository / "results") == [page]
-    assert stale(repository, repository / "results") == []
-    (row,) = [line for line in page.read_text().splitlines() if "| cifar10: softmax_vit |" in line]
-    assert "| 112.23 s | 111.00 s | 1 | -1.1 % | ± 4 %, ± 10 % | reproduced | [1](results/here/paper_cifar10/" in row
-    assert "not run: no valid record of paper_cifar10/main-scale" in page.read_text()
-    page.write_text(page.read_text().replace("111.00 s", "112.00 s"))
-    assert stale(repository, repository / "results") == [page]
-
-
-def test_the_report_shows_every_claim(repository: Path, claims: Claims) -> None:
-    """With its verdict, its source, and links to the cells' pages, which link back."""
-    page = build(repository / "results", repository / "report", repository / CLAIMS)
-    text = page.read_text()
-    assert all(f'id="{claim.id}"' in text for claim in claims.claims)
-    assert text.count('class="w reproduced"') == 1 and text.count('class="w not-run"') == len(claims.claims) - 1
-    (cell,) = (repository / "report" / "cells").glob("*/*/*.html")
-    assert f'href="{cell.relative_to(repository / "report")}"' in text
-    assert 'index.html#cifar10-softmax_vit-seconds"' in cell.read_text()
-    assert "http" not in text.replace(str(page), ""), "the page asks no network"
-
-
-def test_the_command_line_prints_claims(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """All of them with the count of verdicts, or a group's."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(repository)
-        with pytest.raises(SystemExit) as caught:
-            app(["claims", "--results", "results"])
-        assert caught.value.code == 0
-        printed = capsys.readouterr().out
-        assert "| all | 1 | 0 | 0 |" in printed and "The abstract (headline)" in printed
-        with pytest.raises(SystemExit) as caught:
-            app(["claims", "--group", "nonsense"])
-        assert caught.value.code == 2 and "use one of headline" in capsys.readouterr().err
-        patch.setattr("sys.argv", ["mpcvit-report", "claims", "--claims", "absent.toml"])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        assert caught.value.code == 2 and "absent.toml" in capsys.readouterr().err
-
-
-def test_tolerances_are_told_apart(claims: Claims) -> None:
-    """None is looser for "reproduced" than for "within shape", and none is there unused."""
-    used = {claim.tolerance for claim in claims.claims}
-    assert used == set(claims.tolerances.values())
-    assert all(t.reproduced <= t.within_shape for t in claims.tolerances.values())

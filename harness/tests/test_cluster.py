@@ -1,4 +1,4 @@
-"""Cells on a Ray cluster of two local nodes: the plain run's records, never two at once, a lost worker's cell again."""
+"""Cells on a Ray cluster of two local nodes: one cell at a time; the cell of a lost worker runs again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytest.importorskip("ray.cluster_utils", reason="Ray is not installed: pip insta
 
 @pytest.fixture
 def two_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A cluster of two nodes, both on this machine, each with room for one latency cell; sessions find it."""
+    """A cluster of two nodes on this machine, each for one latency cell at a time; sessions find it."""
     from ray.cluster_utils import Cluster
 
     node = {"num_cpus": 1, "resources": {"latency": 1}, "include_dashboard": False}
@@ -41,7 +41,7 @@ def measuring() -> set[int]:
             if process.environ().get("SPU_BENCH_LOCK") == os.environ["SPU_BENCH_LOCK"]:
                 found.add(process.ppid())
         except psutil.Error:
-            continue  # it has just ended
+            continue  # the process has ended
     return found - {1}
 
 
@@ -64,13 +64,13 @@ def test_two_nodes(workplace: pytest.Pytester, two_nodes: None) -> None:
     assert {name.split(".")[1] for name in gathered} == {cell["fingerprint"][:12] for cell in cells}
     before = [path.read_bytes() for path in stored(workplace)]
     measure(workplace, "--executor", "ray:loopback").assert_outcomes(passed=3)
-    assert [path.read_bytes() for path in stored(workplace)] == before, "what fits is not measured again"
+    assert [path.read_bytes() for path in stored(workplace)] == before, "a valid record is not measured again"
     measure(workplace, "--results", "plain").assert_outcomes(passed=3)
     assert {path.name: content(path) for path in (workplace.path / "plain").glob("*/*/*.json")} == gathered
 
 
 def test_trainings(workplace: pytest.Pytester, two_nodes: None) -> None:
-    """Each run once, after what it builds on, wherever there is a core; records and checkpoints come home."""
+    """Each run once, after the runs that it builds on, on any free core; records and checkpoints are stored here."""
     workplace.makefile(".toml", shortest="seeds = [0, 1]" + SWEEP)
     workplace.makepyfile(test_short=STUDENTS)
     (workplace.path / "test_tiny.py").unlink()
@@ -91,8 +91,8 @@ def test_trainings(workplace: pytest.Pytester, two_nodes: None) -> None:
     assert [name for name in names if forced[name] != records[name]] == ["student-s1"]
 
 
-def test_no_host_may_measure(workplace: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cluster without the resource would wait for ever: it is refused with the fix."""
+def test_a_cluster_without_a_host_that_measures(workplace: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the resource cells would wait forever: the cluster is refused with the fix."""
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})

@@ -1,4 +1,4 @@
-"""The cost table for the search says of a plan what the prediction of its Program says."""
+"""The cost table for the search gives a plan the predicted seconds of its Program."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 
 from mpcvit_harness import cli
 from mpcvit_harness.cells import Cell, ModelSpec
-from mpcvit_harness.costs import cost_table
-from mpcvit_harness.models import prepare
+from mpcvit_harness.plan_costs import cost_table
+from mpcvit_harness.prepare import prepare
 from spu_bench import predict
 from spu_bench.cost import MachineCosts
 
@@ -22,8 +22,8 @@ TINY = ModelSpec(
 )
 
 
-def test_a_plan_costs_what_its_layers_cost(tmp_path: Path) -> None:
-    """A plan that no Program of the table has: its seconds are the rest and its layers', without measuring again."""
+def test_a_plan_costs_the_sum_of_its_layers(tmp_path: Path) -> None:
+    """Also a plan that is not in the table: the rest and its layers; no step is timed again."""
     machine_costs = tmp_path / "machine-costs.json"
     cost_table(TINY, network="loopback", machine_costs=machine_costs)
     _price_by_turns(machine_costs)
@@ -42,15 +42,20 @@ def test_the_architecture_can_be_changed(
 ) -> None:
     """As the reduced model of the search is: numbers by the names of fields, and nothing else."""
     asked: list[ModelSpec] = []
-    monkeypatch.setattr(cli, "cost_table", lambda model, *rest, **more: asked.append(model) or {})
+    monkeypatch.setattr(cli.costs, "cost_table", lambda model, *rest, **more: asked.append(model) or {})
     command = ["costs", "--config", "vit_4_4_28", "--out", str(tmp_path / "costs.json")]
     cli.app([*command, "--override", "patch=7", "--override", "mlp_ratio=1.5"], standalone_mode=False)
     assert asked[0].overrides == {"patch": 7, "mlp_ratio": 1.5} and (tmp_path / "costs.json").exists()
     monkeypatch.undo()
-    for wrong, complaint in (("patch=small", "not NAME=NUMBER"), ("depth=5", "unknown config fields ['depth']")):
+    for wrong, complaint in (
+        ("patch=small", "not NAME=NUMBER"),
+        ("depth=5", "Unknown config field 'depth'. Fix: use one of"),
+    ):
+        monkeypatch.setattr("sys.argv", ["mpcvit-report", *command, "--override", wrong])
         with pytest.raises(SystemExit) as caught:
-            cli.app([*command, "--override", wrong])
-        assert caught.value.code == 2 and complaint in capsys.readouterr().err
+            cli.main()
+        error = capsys.readouterr().err
+        assert caught.value.code == 2 and complaint in error and error.count("Fix:") == 1
 
 
 def _price_by_turns(path: Path) -> None:

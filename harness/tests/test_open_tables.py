@@ -1,4 +1,4 @@
-"""Tables of the open division: what is computed from several records, on records with replaced numbers."""
+"""Tables of the open division: what follows from several records, on records with replaced numbers."""
 
 from __future__ import annotations
 
@@ -6,53 +6,57 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from experiment_files import ROOT, texts
 
-from mpcvit_harness import open_tables
+from mpcvit_harness.cell_record import CellRecord
 from mpcvit_harness.cells import Cell
-from mpcvit_harness.measured import Measured
-from mpcvit_harness.open_division import cifar, smoke
-from spu_bench import RunRecord
+from mpcvit_harness.open_models import cifar, smoke
+from mpcvit_harness.stored import StoredRun
+from mpcvit_harness.tables import Context, make_table
+from spu_bench import PRESETS
 from spu_bench.record import Accuracy
 from spu_bench.samples import summarize
 
-RESULTS = Path(__file__).resolve().parents[2] / "results"
-PAGE = Path("docs/open-division.md")
-
 
 @pytest.fixture(scope="module")
-def some() -> RunRecord:
+def some() -> CellRecord:
     """A committed record, whose seconds and errors the tests replace."""
-    return RunRecord.load(min(RESULTS.glob("*/open_latency/exact-*.json")))
+    return CellRecord.load(min((ROOT / "results").glob("*/open_latency/exact-*.json")))
 
 
 def measured(
-    record: RunRecord, experiment: str, name: str, seconds: float, errors: tuple[float, ...] = (0.001,), **of_model: Any
-) -> Measured:
-    """A record of the cell `name` that took so long and erred by so much."""
-    cell = Cell(experiment=experiment, name=name, model=cifar("softmax", **of_model), network="wan", scale="paper")
+    record: CellRecord,
+    experiment: str,
+    seconds: float,
+    labels: dict[str, str],
+    errors: tuple[float, ...] = (0.001,),
+    **of_model: Any,
+) -> StoredRun:
+    """A record of a cell with `labels` that took so long and erred by so much."""
+    cell = Cell(
+        experiment=experiment,
+        name="-".join(labels.values()),
+        model=cifar("softmax", **of_model),
+        network="wan",
+        scale="paper",
+        labels={"attention": "softmax", **labels},
+    )
     accuracy = Accuracy(
         inputs=len(errors), max_abs_error=max(errors), top1_equal=0, clear=0, clear_equal=0, errors=list(errors)
     )
-    timed = record.model_copy(update={"statistics": summarize([seconds]), "accuracy": accuracy})
-    return Measured(cell, timed, Path("results") / "here" / experiment / f"{name}.json")
+    wrong = max(errors) > record.error_bound
+    changes: dict[str, Any] = {"statistics": summarize([seconds]), "accuracy": accuracy}
+    changes |= {"correctness": "wrong", "status": "wrong"} if wrong else {"correctness": "right", "status": "ok"}
+    stored = CellRecord.of(cell, record.model_copy(update=changes))
+    return StoredRun(stored, Path("results/here") / experiment / f"{cell.name}.json")
 
 
-def table(text: str) -> list[dict[str, str]]:
-    """Rows of a Markdown table by their heads."""
-    head, _, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines())
-    return [dict(zip(head, row, strict=True)) for row in rows]
-
-
-def test_a_batch_stands_beside_one_image(some: RunRecord) -> None:
-    found = table(
-        open_tables.batches(
-            [
-                measured(some, "open_batches", "batch_1-softmax", 12.0),
-                measured(some, "open_batches", "batch_16-softmax", 36.0, batch=16),
-            ],
-            PAGE,
-        )
-    )
+def test_a_batch_is_compared_with_one_image(some: CellRecord) -> None:
+    runs = [
+        measured(some, "open_batches", 12.0, {"images": "batch_1"}),
+        measured(some, "open_batches", 36.0, {"images": "batch_16"}, batch=16),
+    ]
+    found = texts(make_table("open_batches", Context(runs)))
     columns = ("images", "s an image", "images a minute", "times one image's seconds")
     assert [tuple(row[each] for each in columns) for row in found] == [
         ("batch of 1", "12.00", "5.0", "1.00"),
@@ -60,37 +64,38 @@ def test_a_batch_stands_beside_one_image(some: RunRecord) -> None:
     ]
 
 
-def test_what_is_left_out_costs_the_difference(some: RunRecord) -> None:
-    found = table(
-        open_tables.ablation(
-            [
-                measured(some, "open_ablation", "softmax-without-joint_heads", 14.5),
-                measured(some, "open_ablation", "softmax-without-nothing", 12.0),
-            ],
-            PAGE,
-        )
-    )
+def test_what_is_left_out_costs_the_difference(some: CellRecord) -> None:
+    runs = [
+        measured(some, "open_ablation", 14.5, {"part": "joint heads"}),
+        measured(some, "open_ablation", 12.0, {"part": "nothing"}),
+    ]
+    found = texts(make_table("open_ablation", Context(runs)))
     assert [(row["without"], row["s more"], row["rounds more"]) for row in found] == [
         ("nothing", "+0.00", "+0"),
         ("joint heads", "+2.50", "+0"),
     ]
 
 
-def test_failures_are_counted_and_not_averaged(some: RunRecord) -> None:
-    errors = (0.002, 0.004, 0.003, 2.0**28)
-    (row,) = table(
-        open_tables.truncation([measured(some, "open_truncation", "tuned-local-truncation", 1.0, errors)], PAGE)
-    )
-    assert row["options"] == "`local-truncation`" and row["inferences"] == "4"
-    assert row["failed: a logit off by more than 1"] == "1"
-    assert row["error of the others: median, 99 %, largest"].startswith("0.0030, ")
+def test_wrong_inferences_are_counted_and_not_averaged(some: CellRecord) -> None:
+    """The table that studies failures shows them, and that the record is wrong."""
+    labels = {"kernels": "tuned", "options": "local-truncation"}
+    run = measured(some, "open_truncation", 1.0, labels, (0.002, 0.004, 0.003, 2.0**28))
+    (row,) = texts(make_table("open_truncation", Context(wrong=[run])))
+    assert row["options"] == "local-truncation" and row["inferences"] == "4"
+    assert row["correctness"] == "wrong: 1 of 4 inferences" and row["wrong inferences"] == "1"
+    assert row["errors of the others: median, 99 %, largest"].startswith("0.0030, ")
 
 
-def test_cells_that_show_only_that_they_run_are_in_no_table(some: RunRecord) -> None:
+def test_a_wrong_result_is_in_no_table_of_latencies(some: CellRecord) -> None:
+    wrong = measured(some, "open_latency", 9.0, {"options": "exact"}, (2.0**28,))
+    assert texts(make_table("open_latency", Context(wrong=[wrong]))) == []
+
+
+def test_cells_that_show_only_that_they_run_are_in_no_table(some: CellRecord) -> None:
     cell = smoke("open_holders", "shared", cifar("softmax"))
-    assert table(open_tables.holders([Measured(cell, some, Path("results/here/open_holders/x.json"))], PAGE)) == []
+    run = StoredRun(CellRecord.of(cell, some), Path("results/here/open_holders/x.json"))
+    assert texts(make_table("open_holders", Context([run]))) == []
 
 
-def test_every_preset_is_described(some: RunRecord) -> None:
-    names = [row["preset"] for row in table(open_tables.presets([], Path("docs/running.md")))]
-    assert names == [f"`{name}`" for name in open_tables.PRESETS]
+def test_every_preset_is_described() -> None:
+    assert [row["preset"] for row in texts(make_table("presets", Context()))] == list(PRESETS)

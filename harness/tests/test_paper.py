@@ -8,8 +8,8 @@ import pytest
 from experiment_files import EXPERIMENTS, cells_of
 
 from mpcvit_harness.cells import select
-from mpcvit_harness.models import prepare
-from mpcvit_harness.paper import BUDGETS, CIFAR10, TINY, DataSet, kept, packed, spread
+from mpcvit_harness.paper_models import BUDGETS, CIFAR10, TINY, DataSet, kept, packed, spread
+from mpcvit_harness.prepare import prepare
 
 PAPER = sorted(path.stem for path in EXPERIMENTS.glob("paper_*.py"))
 

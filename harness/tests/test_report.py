@@ -15,16 +15,18 @@ from experiment_files import ANY_RECORD, ROOT, PutRecord
 from mpc_search.provenance import Code, Machine
 from mpc_search.record import ClassReport, DataIdentity, Score, TrainingRecord
 from mpc_search.run_config import RunConfig
+from mpcvit_harness.cell_record import CellRecord
 from mpcvit_harness.claims import CLAIMS, load
-from mpcvit_harness.measured import counted
 from mpcvit_harness.report import build
-from mpcvit_harness.report.charts import Point, Scale, front
+from mpcvit_harness.report.charts import ChartPoint, Scale, front
 from mpcvit_harness.report.details import operations
-from mpcvit_harness.report.figures import pareto, prediction, seconds_by_part
-from mpcvit_harness.report.trainings import Trained
-from mpcvit_harness.store import OF_TRAINING
-from mpcvit_harness.verdicts import evaluate
-from spu_bench import RunRecord
+from mpcvit_harness.report.figures import prediction, seconds_by_part
+from mpcvit_harness.report.pareto import pareto
+from mpcvit_harness.report.training_rows import TrainingRow
+from mpcvit_harness.store import OTHER_RECORDS
+from mpcvit_harness.stored import counted_runs
+from mpcvit_harness.tables import Context
+from spu_bench import Prediction
 from spu_bench.record import Failure
 from vit_models import Model
 
@@ -35,14 +37,16 @@ def test_the_committed_records_make_a_small_report(tmp_path: Path) -> None:
     """Under 5 MB with a page a cell; the archive holds the records as they are; CSV and Markdown hold the same rows."""
     build(ROOT / "results", tmp_path, ROOT / CLAIMS)
     assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) < LIMIT
-    records = [path for path in (ROOT / "results").glob("*/*/*.json") if not path.name.endswith(OF_TRAINING)]
+    records = [path for path in (ROOT / "results").glob("*/*/*.json") if not path.name.endswith(OTHER_RECORDS)]
     assert len(list(tmp_path.glob("cells/*/*/*.html"))) == len(records)
     with tarfile.open(tmp_path / "records.tar.xz") as archive:
         name = records[0].relative_to(ROOT / "results").as_posix()
         stored = archive.extractfile(name)
         assert stored is not None and stored.read() == records[0].read_bytes()
     rows = list(csv.DictReader(io.StringIO((tmp_path / "claims.csv").read_text())))
-    assert len(rows) == len(load(ROOT / CLAIMS).claims) == (tmp_path / "claims.md").read_text().count("\n") - 2
+    targets = list(csv.DictReader(io.StringIO((tmp_path / "targets.csv").read_text())))
+    assert len(rows) + len(targets) == len(load(ROOT / CLAIMS).claims) and "target" in targets[0]
+    assert (tmp_path / "claims.md").read_text().partition("\n\n")[0].count("\n") + 1 == len(rows) + 2
     answered = next(row for row in rows if row["id"] == "cifar10-softmax_vit-seconds")
     assert float(answered["measured"]) == pytest.approx(float(answered["paper"]), rel=0.05)
     assert (tmp_path / answered["records"]).is_file()
@@ -50,7 +54,7 @@ def test_the_committed_records_make_a_small_report(tmp_path: Path) -> None:
 
 def test_slight_operations_share_a_row() -> None:
     """They are counted and summed there; a single one keeps its row, and so does what sends."""
-    record = RunRecord.load(ANY_RECORD)
+    record = CellRecord.load(ANY_RECORD)
     party = record.parties[0]
     one = next(o for o in party.operations if o.sent_bytes is not None)
 
@@ -60,7 +64,7 @@ def test_slight_operations_share_a_row() -> None:
         ]
         made.append(one.model_copy(update={"name": "dot", "calls": 1, "seconds": 1e-4, "sent_bytes": 8}))
         shown = record.model_copy(update={"parties": [party.model_copy(update={"operations": made})]})
-        return {row[0].text: (row[1].value, row[2].value) for row in operations(shown).rows}
+        return {row[0].text: (row[1].number, row[2].number) for row in operations(shown).rows}
 
     assert rows(add=0.5, slice=0.001) == {"add": (2, 0.5), "slice": (2, 0.001), "dot": (1, 1e-4)}
     assert rows(add=0.5, slice=0.001, pad=0.002) == {"add": (2, 0.5), "2 others, local": (4, 0.003), "dot": (1, 1e-4)}
@@ -69,13 +73,13 @@ def test_slight_operations_share_a_row() -> None:
 def test_every_record_is_shown(tmp_path: Path, put: PutRecord) -> None:
     """A failed cell says why, a file that is no record too; what a later build has no record of loses its page."""
     put("links", "good", 1.0)
-    put("links", "bad", 1.0, status="failed", failure=Failure(reason="link", problem="it broke", fix="mend it"))
+    put("links", "bad", 1.0, status="failed", failure=Failure(reason="link", problem="it broke", fix="repair it"))
     broken = tmp_path / "results" / "here" / "links" / "broken.json"
     broken.write_text("{")
     page = build(tmp_path / "results", tmp_path / "report")
     assert "it broke" in page.read_text() and "here/links/broken.json" in page.read_text()
     (bad,) = page.parent.glob("cells/here/links/bad*.html")
-    assert "mend it" in bad.read_text()
+    assert "repair it" in bad.read_text()
     next(broken.parent.glob("bad*")).unlink()
     build(tmp_path / "results", tmp_path / "report")
     assert not bad.exists()
@@ -91,7 +95,7 @@ def test_a_report_of_nothing(tmp_path: Path) -> None:
 
 def test_a_reduction_is_counted_once() -> None:
     """The parts of SPU 0.3.1b0's profile, which has the maximum's comparisons twice, add up to the run."""
-    record = RunRecord.load(next((ROOT / "results").glob("*/paper_cifar10/main-softmax-*.json")))
+    record = CellRecord.load(next((ROOT / "results").glob("*/paper_cifar10/main-softmax-*.json")))
     run = record.parties[0].inferences[-1].run_s
     assert sum(o.seconds for o in record.parties[0].operations) > 1.2 * run
     seconds = seconds_by_part(record)
@@ -100,9 +104,8 @@ def test_a_reduction_is_counted_once() -> None:
 
 def test_paretos_points_say_whose_they_are() -> None:
     """Published rows over wan, and ours with the paper's accuracy; what is not reproduced is on no line."""
-    claims = load(ROOT / CLAIMS)
-    measured = list(counted(ROOT, ROOT / "results"))
-    charts = {chart.title: chart for chart in pareto(claims, evaluate(claims, measured), measured, [])}
+    context = Context.load(ROOT, ROOT / "results", ROOT / CLAIMS)
+    charts = {chart.title: chart for chart in pareto(context, [])}
     assert {"CIFAR-10", "CIFAR-100", "Tiny-ImageNet"} <= charts.keys()
     for chart in charts.values():
         assert all("(the paper's)" in point.tip for point in chart.points if point.kind != "trained")
@@ -118,7 +121,7 @@ def test_paretos_points_say_whose_they_are() -> None:
 
 def test_front() -> None:
     """Only what nothing else beats, from left to right."""
-    points = [Point(x, y, "", "", "") for x, y in ((3, 3), (1, 1), (2, 1), (2, 2), (4, 3))]
+    points = [ChartPoint(x, y, "", "", "") for x, y in ((3, 3), (1, 1), (2, 1), (2, 2), (4, 3))]
     assert front(points) == [(1, 1), (2, 2), (3, 3)]
 
 
@@ -134,9 +137,9 @@ def test_scales(low: float, high: float, log: bool) -> None:
 def test_a_prediction_is_a_point(tmp_path: Path, put: PutRecord) -> None:
     """What a record keeps of its prediction, against its median; no records, no chart."""
     put("prediction", "plain", 2.0)
-    assert prediction(counted(tmp_path, tmp_path / "results")) is None
-    put("prediction", "softmax", 2.0, prediction=PREDICTION)
-    chart = prediction(counted(tmp_path, tmp_path / "results"))
+    assert prediction(counted_runs(tmp_path, tmp_path / "results")) is None
+    put("prediction", "softmax", 2.0, prediction=Prediction.model_validate(PREDICTION))
+    chart = prediction(counted_runs(tmp_path, tmp_path / "results"))
     assert chart is not None
     (point,) = chart.points
     assert (point.x, point.y) == (2.0, 2.2) and "+10.0%" in point.tip
@@ -159,19 +162,19 @@ def test_a_training_meets_its_seconds(tmp_path: Path, put: PutRecord) -> None:
     content = json.loads(file.read_text())
     content["cell"]["network"] = "wan"
     made_by = content["program"]["made_by"]
-    made_by["training"] = {"fingerprint": "of-the-training", "test_accuracy": 0.9, "test_images": 10}
+    content["program"]["training"] = {"fingerprint": "of-the-training", "test_accuracy": 0.9, "test_images": 10}
     file.write_text(json.dumps(content))
     training = trained(Model.from_dict({name: made_by[name] for name in ("config", "attention", "plan", "gelu")}))
     training.save(tmp_path / "results" / "here" / "small" / "teacher-s0.training.json")
-    measured = list(counted(tmp_path, tmp_path / "results"))
-    charts = pareto(load(ROOT / CLAIMS), [], measured, [Trained(training, Path("here/small/teacher-s0.training.json"))])
+    context = Context.load(tmp_path, tmp_path / "results", ROOT / CLAIMS)
+    charts = pareto(context, [TrainingRow(training, Path("here/small/teacher-s0.training.json"))])
     (point,) = [point for chart in charts for point in chart.points if point.kind == "trained"]
     assert (point.x, point.y) == (25.0, 90.0) and "10 test images" in point.tip
     page = build(tmp_path / "results", tmp_path / "report")
     shown = (page.parent / point.href).read_text()
     assert "Confusion matrix" in shown and "dog" in shown
     (cell,) = page.parent.glob("cells/here/variants/*.html")
-    assert f'{point.href}">teacher-s0</a>: 90.00 % of 10 test images' in cell.read_text()
+    assert f'{point.href}">teacher-s0</a>: 90.00 % of 10 test images are classified correctly' in cell.read_text()
 
 
 def trained(model: Model) -> TrainingRecord:

@@ -48,7 +48,10 @@ def test_claims_are_filtered(browser: Browser, committed: Path) -> None:
     """By verdict, group and text, by themselves and together; what is shown is counted."""
     browser.open(committed)
     claims = load(ROOT / CLAIMS)
-    assert len(browser.rows("claims")) == len(claims.claims)
+    total = sum(not claims.is_target(claim) for claim in claims.claims)
+    assert len(browser.rows("claims")) == total
+    assert len(browser.rows("targets")) == len(claims.claims) - total
+    assert browser.rows("verdicts")[0][1:4] == ["24", "42", "42"]
     verdict, group = (Select(select) for select in browser.find("#claims").find_elements(By.TAG_NAME, "select"))
     verdict.select_by_visible_text("reproduced")
     reproduced = browser.rows("claims")
@@ -56,7 +59,7 @@ def test_claims_are_filtered(browser: Browser, committed: Path) -> None:
     group.select_by_visible_text("Seconds on CIFAR-10")
     both = browser.rows("claims")
     assert 0 < len(both) < len(reproduced)
-    assert browser.find("#claims output").text == f"{len(both)} of {len(claims.claims)}"
+    assert browser.find("#claims output").text == f"{len(both)} of {total}"
     verdict.select_by_visible_text("all")
     group.select_by_visible_text("all")
     browser.find("#claims input").send_keys("Fewer_Heads_2")
@@ -121,7 +124,7 @@ def test_a_cell_and_its_machine_are_opened(browser: Browser, committed: Path) ->
 
 
 def test_a_phone_shows_every_kind_of_page(browser: Browser, committed: Path) -> None:
-    """No page is wider than the phone: only what lies in a frame of its own scrolls sideways."""
+    """No page is wider than the phone: only content in a separate frame scrolls sideways."""
     for kind in ("index.html", "cells/*/links/*.html", "cells/*/first_inference/*.html", "machines/*.html"):
         for page in sorted(committed.parent.glob(kind))[:2]:
             browser.open(page, PHONE)

@@ -56,8 +56,8 @@ STUDENT = ModelSpec(config="vit_4_4_28", weights="sweep:shortest/student-s0")
 CELLS = [Cell(experiment="served", name="student", model=STUDENT, repeats=1, warmup=0)]
 
 def test_its_weights_are_the_trained_ones(cell, record):
-    assert record.program.made_by["training"]["test_images"] == 360
-    assert record.program.made_by["attention"] == "scale" and record.accuracy.clear_equal == record.accuracy.clear
+    assert record.program.training is not None and record.program.training.test_images == 360
+    assert record.program.made_by.attention == "scale" and record.accuracy.clear_equal == record.accuracy.clear
 """
 
 STUDENTS = """
@@ -90,12 +90,12 @@ def test_trained_once_with_its_parents_and_again_when_forced(school: pytest.Pyte
     A latency cell takes the trained weights from where the sweep has left them.
     """
     (cell,) = listed(school, "-m", "smoke")
-    assert (cell["id"], cell["predicted_s"]) == ("student-s0-shortest.toml", None)
+    assert (cell["id"], cell["expected_s"]) == ("student-s0-shortest.toml", None)
     measure(school).assert_outcomes(passed=1)
     first = written(school)
     assert first.keys() == {"teacher-s0", "student-s0"} and first["student-s0"].status == "ok"
     assert (school.path / "build" / "sweeps" / "shortest" / "student-s0" / "model.json").exists()
-    predicted = {cell["id"]: (cell["predicted_s"], cell["predicted_from"]) for cell in listed(school)}
+    predicted = {cell["id"]: (cell["expected_s"], cell["expected_from"]) for cell in listed(school)}
     assert predicted["student-s0-shortest.toml"] == (round(first["student-s0"].seconds, 1), "same cell")
     assert predicted["absent-s0-shortest.toml"][1] == "similar cells"
     measure(school).assert_outcomes(passed=1)
@@ -115,11 +115,11 @@ def test_missing_data_is_the_reason(school: pytest.Pytester) -> None:
     assert "into data/cifar10" in str(written(school)["absent-s0"].failure)
 
 
-def test_a_pattern_that_is_like_no_run(tmp_path: Path) -> None:
+def test_a_pattern_that_matches_no_run(tmp_path: Path) -> None:
     """A misspelt one would otherwise be an experiment with a hole."""
     (tmp_path / "s.toml").write_text(SWEEP)
     assert [cell.run for cell in trainings("e", str(tmp_path / "s.toml"), "smoke", "t*", "st*")] == [
         *("teacher-s0", "student-s0"),
     ]
-    with pytest.raises(ValueError, match="no run like 'pupil'"):
+    with pytest.raises(ValueError, match="no run that matches 'pupil'"):
         trainings("e", str(tmp_path / "s.toml"), "smoke", "pupil")

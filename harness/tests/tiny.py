@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mpc_search import CheckpointOrigin, save_checkpoint
-from spu_bench import RunRecord
+from mpcvit_harness.cell_record import CellRecord
 from vit_models import AttentionPlan, Model, ViTConfig, init
 
 EXPERIMENT = """
@@ -35,7 +35,7 @@ def test_runs(cell, record):
     assert len(record.samples_s) == cell.repeats
 """
 
-LACKING = """
+MISSING = """
 from mpcvit_harness.cells import Cell, ModelSpec
 TINY = ModelSpec(config="tiny", weights="checkpoint:tiny")
 CELLS = [
@@ -78,26 +78,26 @@ def measure(workplace: pytest.Pytester, *arguments: str) -> pytest.RunResult:
 
 
 def stored(workplace: pytest.Pytester) -> list[Path]:
-    """The records that are there."""
+    """The files of the stored records."""
     return sorted((workplace.path / "results").glob("*/*/*.json"))
 
 
 def session(workplace: pytest.Pytester, *arguments: str) -> subprocess.Popen[str]:
-    """A session of pytest that goes on by itself."""
+    """A session of pytest in the background."""
     command = [sys.executable, "-m", "pytest", *OPTIONS, *arguments]
     return subprocess.Popen(command, cwd=workplace.path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def listed(workplace: pytest.Pytester, *arguments: str) -> list[dict[str, Any]]:
-    """What `--list-cells` prints, which is JSON and nothing else."""
+    """The cells that `--list-cells` prints as JSON."""
     result = measure(workplace, "--list-cells", *arguments)
     assert result.ret == 0
     cells: list[dict[str, Any]] = json.loads(result.stdout.str())
     return cells
 
 
-def content(path: Path) -> tuple[str | None, list[int], int]:
-    """What is the same in two measurements of one cell."""
-    record = RunRecord.load(path)
+def content(path: Path) -> tuple[str, list[int], int]:
+    """The part of a record that is the same in two measurements of one cell."""
+    record = CellRecord.load(path)
     assert record.status == "ok"
     return record.cell_fingerprint, record.sent_bytes, len(record.samples_s)

@@ -1,141 +1,44 @@
 """The claims: what the paper says, with its sources, and which cells answer it.
 
 `harness/claims.toml` is read with the table of published numbers that it names, and expanded to a flat list of
-`Claim`: one for every number of that table, and one for every statement made of several cells.
+`Claim`: one for every published number, and one for every statement that follows from several cells.
 """
 
 from __future__ import annotations
 
 import csv
 import itertools
-import json
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Self
+from typing import get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from mpcvit_harness.claims_file import (
+    Answer,
+    ClaimsFile,
+    DatasetAnswer,
+    DerivedClaim,
+    FactColumn,
+    Group,
+    Names,
+    Section,
+    Tolerance,
+)
+from mpcvit_harness.errors import HarnessError
 from mpcvit_harness.formulas import FORMULAS, Formula, Quantity
 
 CLAIMS = Path("harness/claims.toml")
 """Where the claims are, below the root of the repository."""
 
-Column = Literal["latency_s", "accuracy_pct"]
 
-
-class ClaimsError(ValueError):
-    """The claims cannot be read: one line that names the place and what is wrong there."""
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Tolerance(_Strict):
-    """How near is near: limits of a difference, relative to the paper's value or in its own unit.
-
-    For a bound (`at_most`, `at_least`) they are how far beyond it, relative to it, the measured value may lie. `above`
-    is for means over seeds: how far below the paper's value the lower end of their 95 % interval, or the mean, may lie.
-    """
-
-    about: str
-    kind: Literal["relative", "absolute", "at_most", "at_least", "above"] = "relative"
-    reproduced: float = Field(ge=0)
-    within_shape: float = Field(ge=0)
-
-
-class AnsweredBy(_Strict):
-    """Where a data set's rows are answered, how near they have to come, and under which heading they are shown."""
-
-    experiment: str
-    tolerance: str
-    group: str
-
-
-class Answer(_Strict):
-    """Which cells answer rows of the facts: a cell's name a model, with words of the row in {braces}.
-
-    The words are dataset, mu, percent (mu in per cent), and distilled (both, or none): as the runs of sweeps have it.
-    """
-
-    column: Column
-    datasets: dict[str, AnsweredBy]
-    cells: dict[str, str]
-
-
-class Statement(_Strict):
-    """A claim made of several cells, or a family of such: `each` puts its words in place of {braces}.
-
-    `each` is a list of axes, a family has a member for every choice of one entry an axis, the last varying fastest.
-    `paper` (one number, or one a member) is what the paper says; left out, it follows from the rows that these cells
-    answer, or those that `rows` names by the cells that answer them. `x` goes with formulas that take it, `every_pair`
-    makes a claim of each two of the cells, `unit` is the formula's own where it is left out.
-    """
-
-    id: str
-    text: str
-    group: str
-    formula: str
-    cells: list[str] = []
-    rows: list[str] = []
-    x: list[list[float]] | None = None
-    each: list[list[dict[str, str]]] = []
-    every_pair: bool = False
-    paper: float | list[float] | None = None
-    unit: str | None = None
-    source: str
-    tolerance: str
-    not_run: str | None = None
-
-    @property
-    def members(self) -> list[dict[str, str]]:
-        """The words of every member of the family."""
-        return [{k: v for words in chosen for k, v in words.items()} for chosen in itertools.product(*self.each)]
-
-    @model_validator(mode="after")
-    def _lists_are_as_long_as_the_family(self) -> Self:
-        for name, values in (("paper", self.paper), ("x", self.x)):
-            if isinstance(values, list) and len(values) != len(self.members):
-                raise ValueError(f"claim {self.id}: {name} has {len(values)} entries for {len(self.members)} members")
-        return self
-
-
-class ClaimsFile(_Strict):
-    """The content of claims.toml. `facts` is the table of published numbers beside it, `groups` headings by name.
-
-    `commands` are what makes the records of an experiment or a sweep, where it takes more than to run the harness.
-    """
-
-    schema_version: Literal[1]
-    facts: str
-    commands: dict[str, str] = {}
-    groups: dict[str, str]
-    tolerance: dict[str, Tolerance]
-    answer: list[Answer]
-    claim: list[Statement]
-
-    @model_validator(mode="after")
-    def _names_are_known(self) -> Self:
-        used = [by for answer in self.answer for by in answer.datasets.values()]
-        members = [(statement, words) for statement in self.claim for words in statement.members]
-        tolerances = {by.tolerance for by in used} | {s.tolerance.format(**words) for s, words in members}
-        groups = {by.group for by in used} | {s.group.format(**words) for s, words in members}
-        formulas = {statement.formula for statement in self.claim}
-        for kind, names, known in (
-            ("tolerance", tolerances, set(self.tolerance)),
-            ("formula", formulas, set(FORMULAS)),
-            ("group", groups, set(self.groups)),
-        ):
-            if unknown := names - known:
-                raise ValueError(f"there is no {kind} {min(unknown)!r}, use one of {', '.join(sorted(known))}")
-        return self
-
-
-class Fact(_Strict):
+class Fact(BaseModel):
     """A row of the table of published numbers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     line: int
     dataset: str
@@ -147,17 +50,16 @@ class Fact(_Strict):
     source: str
     note: str | None
 
-    @property
-    def name(self) -> str:
-        """The model as it is shown."""
-        return f"{self.model}, mu {self.mu}" if self.mu else self.model
+    def number(self, column: FactColumn) -> float | None:
+        """The number in one of the columns."""
+        return self.latency_s if column == "latency_s" else self.accuracy_pct
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One number of the paper: what it is, where it stands, and what is to be computed of which cells.
+    """One stated number: what it is, where it stands, and what is to be computed of which cells.
 
-    `numbers` are the (line, column) of the facts that it is.
+    `stated` is the paper's number, or a target's. `numbers` are the (line, column) of the facts that it is.
     """
 
     id: str
@@ -166,49 +68,67 @@ class Claim:
     formula: str
     quantities: tuple[Quantity, ...]
     x: tuple[float, ...]
-    paper: float
+    stated: float
     source: str
     tolerance: Tolerance
     not_run: str | None = None
     unit: str = ""
-    numbers: frozenset[tuple[int, str]] = frozenset()
+    numbers: frozenset[tuple[int, FactColumn]] = frozenset()
 
 
 @dataclass(frozen=True)
 class Claims:
-    """All claims in the order of the file, those of the facts first, the headings of their groups, and commands."""
+    """All claims in the order of the file, those of the facts first, with their groups and sections."""
 
-    groups: dict[str, str]
+    sections: dict[str, Section]
+    groups: dict[str, Group]
     tolerances: dict[str, Tolerance]
+    names: Names
     facts: tuple[Fact, ...]
     claims: tuple[Claim, ...]
     commands: dict[str, str]
 
+    def section(self, claim: Claim) -> Section:
+        """The section of a claim."""
+        return self.sections[self.groups[claim.group].section]
+
+    def is_target(self, claim: Claim) -> bool:
+        """Whether it is this project's own target and no claim of a publication."""
+        return self.section(claim).kind == "target"
+
 
 def load(path: Path) -> Claims:
-    """Read, check and expand the claims at `path`; raises ClaimsError."""
+    """Read, check and expand the claims at `path`; raises HarnessError."""
     try:
         file = ClaimsFile.model_validate(tomllib.loads(path.read_text()))
         facts = tuple(_facts(path.parent / file.facts))
-        answers = list(_of_facts(file, facts))
-        claims = [*answers, *_of_statements(file, answers)]
+        answers = list(_answered(file, facts))
+        claims = [*answers, *_derived(file, answers)]
     except ValidationError as error:
         first = error.errors()[0]
-        raise ClaimsError(
-            ": ".join(filter(None, (str(path), ".".join(map(str, first["loc"])), first["msg"])))
-        ) from None
+        raise _wrong(": ".join(filter(None, (str(path), ".".join(map(str, first["loc"])), first["msg"])))) from None
     except KeyError as error:
-        raise ClaimsError(f"{path}: there is no word for {{{error.args[0]}}}") from None
+        raise _wrong(f"{path}: nothing fills in {{{error.args[0]}}}") from None
     except (OSError, ValueError) as error:
-        raise ClaimsError(f"{path}: {error}") from None
+        raise _wrong(f"{path}: {error}") from None
     if twice := [name for name, times in Counter(claim.id for claim in claims).items() if times > 1]:
-        raise ClaimsError(f"{path}: two claims have the id {twice[0]}")
-    return Claims(file.groups, file.tolerance, facts, tuple(claims), file.commands)
+        raise _wrong(f"{path}: two claims have the id {twice[0]}")
+    return Claims(file.sections, file.groups, file.tolerance, file.names, facts, tuple(claims), file.commands)
 
 
-def claims_json_schema() -> str:
-    """The JSON Schema of claims.toml, as committed in docs."""
-    return json.dumps(ClaimsFile.model_json_schema(), indent=1, sort_keys=True) + "\n"
+def model_name(names: Names, fact: Fact) -> str:
+    """The model of a row as the paper writes it, with its budget."""
+    return names.models[fact.model].format(mu=fact.mu)
+
+
+def row_name(names: Names, fact: Fact, *, distilled: bool = False) -> str:
+    """The data set and the model of a row as the paper writes them."""
+    suffix = " with distillation" if distilled else ""
+    return f"{names.datasets[fact.dataset]}: {model_name(names, fact)}{suffix}"
+
+
+def _wrong(problem: str) -> HarnessError:
+    return HarnessError(problem, "correct the claims, see docs/claims.md")
 
 
 def _facts(path: Path) -> Iterator[Fact]:
@@ -223,51 +143,65 @@ def _facts(path: Path) -> Iterator[Fact]:
                 raise ValueError(f"{path.name} line {rows.line_num}: {first['loc'][0]}: {first['msg']}") from None
 
 
-def _of_facts(file: ClaimsFile, facts: tuple[Fact, ...]) -> Iterator[Claim]:
-    """A claim for every number of the facts; rows that repeat a latency, with and without distillation, are one."""
-    columns: tuple[Column, ...] = ("latency_s", "accuracy_pct")
+def _answered(file: ClaimsFile, facts: tuple[Fact, ...]) -> Iterator[Claim]:
+    """A claim for every published number.
+
+    Rows that repeat a number of the same cell are one claim: with and without distillation a latency is the same, and
+    MPCViT without a per-layer search has the latency of MPCViT.
+    """
+    columns: tuple[FactColumn, ...] = get_args(FactColumn)
     for column in columns:
-        what = "seconds" if column == "latency_s" else "accuracy"
         same: dict[tuple[str, ...], list[Fact]] = {}
         for fact in facts:
-            if getattr(fact, column) is not None:
+            if fact.number(column) is not None:
                 distilled = "kd" if fact.kd and column == "accuracy_pct" else ""
-                same.setdefault((fact.dataset, fact.model, fact.mu or "", distilled, what), []).append(fact)
-        for words, found in same.items():
-            yield _of_numbers(file, column, [word for word in words if word], found)
+                same.setdefault((fact.dataset, fact.model, fact.mu or "", distilled), []).append(fact)
+        merged: dict[tuple[Quantity, float, str], Claim] = {}
+        for rows in same.values():
+            claim = _of_rows(file, column, rows)
+            key = claim.quantities[0], claim.stated, claim.group
+            merged[key] = _with_row(merged[key], claim) if key in merged else claim
+        yield from merged.values()
 
 
-def _of_numbers(file: ClaimsFile, column: Column, words: list[str], found: list[Fact]) -> Claim:
-    """The claim that rows make of one number."""
-    fact, value = found[0], getattr(found[0], column)
-    if any(getattr(other, column) != value for other in found):
-        raise ValueError(f"lines {', '.join(str(other.line) for other in found)} of the facts differ in {column}")
-    answer = _answer(file, column, fact)
-    by = answer.datasets[fact.dataset]
-    filled = {
+def _with_row(first: Claim, other: Claim) -> Claim:
+    """The claim of two rows that are one number of one cell."""
+    return replace(first, text=f"{first.text}; {other.text.partition(': ')[2]}", numbers=first.numbers | other.numbers)
+
+
+def _of_rows(file: ClaimsFile, column: FactColumn, rows: list[Fact]) -> Claim:
+    """The claim of rows that repeat one number."""
+    fact, value = rows[0], rows[0].number(column)
+    if value is None or any(other.number(column) != value for other in rows):
+        raise ValueError(f"lines {', '.join(str(other.line) for other in rows)} of the facts differ in {column}")
+    answer, by = _answer(file, column, fact)
+    words = {
         "dataset": fact.dataset,
         "mu": fact.mu,
         "percent": f"{float(fact.mu or 0) * 100:.0f}",
         "distilled": "both" if fact.kd else "none",
     }
-    cell = answer.cells[fact.model].format(**filled) + ("#accuracy" if column == "accuracy_pct" else "")
+    is_accuracy = column == "accuracy_pct"
+    distilled = fact.kd and is_accuracy
+    cell = answer.cells[fact.model].format(**words) + ("#accuracy" if is_accuracy else "")
+    what = "accuracy" if is_accuracy else "seconds"
     return Claim(
-        id="-".join(words),
-        text=f"{fact.dataset}: {fact.name}{' with distillation' if 'kd' in words else ''}",
+        id="-".join(filter(None, (fact.dataset, fact.model, fact.mu, "kd" if distilled else "", what))),
+        text=row_name(file.names, fact, distilled=distilled),
         group=by.group,
         formula="value",
         quantities=(Quantity.parse(f"{by.experiment}/{cell}"),),
         x=(),
-        paper=value,
+        stated=value,
         source=fact.source + (f"; {fact.note}" if fact.note else ""),
         tolerance=file.tolerance[by.tolerance],
-        unit="s" if column == "latency_s" else "%",
-        numbers=frozenset((other.line, column) for other in found),
+        unit="%" if is_accuracy else "s",
+        numbers=frozenset((other.line, column) for other in rows),
     )
 
 
-def _answer(file: ClaimsFile, column: Column, fact: Fact) -> Answer:
-    """The one answer to a number of the facts."""
+def _answer(file: ClaimsFile, column: FactColumn, fact: Fact) -> tuple[Answer, DatasetAnswer]:
+    """The one answer to a number of the facts, and its part for the data set."""
     found = [
         answer
         for answer in file.answer
@@ -278,50 +212,61 @@ def _answer(file: ClaimsFile, column: Column, fact: Fact) -> Answer:
             f"line {fact.line} of the facts, {column} of {fact.model} on {fact.dataset}, has {len(found)} answers; "
             "name its cell in one [[answer]]"
         )
-    return found[0]
+    return found[0], found[0].datasets[fact.dataset]
 
 
-def _of_statements(file: ClaimsFile, answers: list[Claim]) -> Iterator[Claim]:
-    """The claims made of several cells."""
-    said = {claim.quantities[0]: claim.paper for claim in answers if claim.quantities}
-    for statement in file.claim:
-        formula = FORMULAS[statement.formula]
-        for i, words in enumerate(statement.members):
-            paper = statement.paper[i] if isinstance(statement.paper, list) else statement.paper
-            x = tuple(statement.x[i]) if statement.x else ()
-            filled = {**words, "paper": str(paper)}
-            of_all = tuple(Quantity.parse(cell.format(**filled)) for cell in statement.cells)
-            rows = tuple(Quantity.parse(cell.format(**filled)) for cell in statement.rows)
-            for quantities in itertools.combinations(of_all, 2) if statement.every_pair else [of_all]:
-                pair = [quantity.cell for quantity in quantities] if statement.every_pair else []
-                name = "-".join([statement.id.format(**filled), *pair])
-                if statement.not_run is None and not formula.takes_these(quantities, x):
-                    raise ValueError(f"claim {name}: {statement.formula} takes other numbers of cells and x")
-                if len({quantity.trained for quantity in quantities}) > 1:
-                    raise ValueError(f"claim {name}: trainings and inferences have no record in common")
-                yield Claim(
-                    id=name,
-                    text=": ".join([statement.text.format(**filled), *([" over ".join(pair)] if pair else [])]),
-                    group=statement.group.format(**filled),
-                    formula=statement.formula,
-                    quantities=quantities,
-                    x=x,
-                    paper=_from_facts(name, formula, rows or quantities, x, said) if paper is None else paper,
-                    source=statement.source,
-                    tolerance=file.tolerance[statement.tolerance.format(**filled)],
-                    not_run=statement.not_run,
-                    unit=formula.unit if statement.unit is None else statement.unit,
-                )
+def _derived(file: ClaimsFile, answers: list[Claim]) -> Iterator[Claim]:
+    """The claims that follow from several cells."""
+    rows = {claim.quantities[0]: claim for claim in answers}
+    families = [(derived, list(_members(file, derived, rows))) for derived in file.claim]
+    stated = {(one.formula, one.quantities) for derived, of in families if not derived.every_pair for one in of}
+    for derived, of in families:
+        yield from (one for one in of if not derived.every_pair or (one.formula, one.quantities) not in stated)
 
 
-def _from_facts(
-    name: str, formula: Formula, quantities: Iterable[Quantity], x: tuple[float, ...], said: dict[Quantity, float]
+def _members(file: ClaimsFile, derived: DerivedClaim, rows: dict[Quantity, Claim]) -> Iterator[Claim]:
+    """Every member of a family, and of a member every pair of cells where the family is of pairs."""
+    formula = FORMULAS[derived.formula]
+    for i, words in enumerate(derived.members):
+        stated = derived.stated(i)
+        filled = {**words, "paper": str(stated)}
+        x = tuple(derived.x[i]) if derived.x else ()
+        cells = tuple(Quantity.parse(cell.format(**filled)) for cell in derived.cells)
+        of_rows = tuple(Quantity.parse(cell.format(**filled)) for cell in derived.rows)
+        name, text = derived.id.format(**filled), derived.text.format(**filled)
+        for quantities in itertools.combinations(cells, 2) if derived.every_pair else [cells]:
+            if derived.every_pair:
+                name = "-".join([derived.id.format(**filled), *(quantity.cell for quantity in quantities)])
+                text = f"{derived.text.format(**filled)}: {' over '.join(_row_of(q, rows) for q in quantities)}"
+            if derived.not_run is None and not formula.accepts(quantities, x):
+                raise ValueError(f"claim {name}: {derived.formula} takes other numbers of cells and x")
+            if len({quantity.is_training for quantity in quantities}) > 1:
+                raise ValueError(f"claim {name}: trainings and inferences have no record in common")
+            yield Claim(
+                id=name,
+                text=text,
+                group=derived.group.format(**filled),
+                formula=derived.formula,
+                quantities=quantities,
+                x=x,
+                stated=_from_rows(name, formula, of_rows or quantities, x, rows) if stated is None else stated,
+                source=derived.source,
+                tolerance=file.tolerance[derived.tolerance.format(**filled)],
+                not_run=derived.not_run,
+                unit=formula.unit if derived.unit is None else derived.unit,
+            )
+
+
+def _row_of(quantity: Quantity, rows: dict[Quantity, Claim]) -> str:
+    """The model that a cell answers as the paper writes it; the cell's name where it answers none."""
+    claim = rows.get(quantity)
+    return claim.text.partition(": ")[2].partition(";")[0] if claim else quantity.cell
+
+
+def _from_rows(
+    name: str, formula: Formula, quantities: Iterable[Quantity], x: tuple[float, ...], rows: dict[Quantity, Claim]
 ) -> float:
-    """What the paper says of these cells, where their rows say it."""
-    if unsaid := [quantity.cell for quantity in quantities if quantity not in said]:
-        raise ValueError(f"claim {name}: no row of the facts is answered by {unsaid[0]}; give `paper`")
-    return formula.compute([said[quantity] for quantity in quantities], x)
-
-
-if __name__ == "__main__":
-    print(claims_json_schema(), end="")
+    """The paper's number for these cells, where their rows state it."""
+    if unstated := [quantity.cell for quantity in quantities if quantity not in rows]:
+        raise ValueError(f"claim {name}: no row of the facts is answered by {unstated[0]}; give `paper`")
+    return formula.compute([rows[quantity].stated for quantity in quantities], x)

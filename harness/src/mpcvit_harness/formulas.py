@@ -1,20 +1,22 @@
-"""How a claim's number follows from cells: a field of a record, and a formula over the fields of several."""
+"""How a claim's number follows from cells: a field of a record, and a formula over the fields of several records."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from scipy.stats import spearmanr
 
 from mpc_search.record import TrainingRecord
 from spu_bench import RunRecord
-from spu_bench.party.spu_profile import OperationStats
 
 MEDIAN = "statistics.median"
+
+Number = float | list[float]
+"""What a field holds: one number, or one for every head."""
 
 _CELL = re.compile(r"(?P<experiment>\w+)/(?P<cell>[^/#]+)(#(?P<field>[\w.]+))?")
 _OPERATION = re.compile(r"operations\.(?P<name>[\w.]+)")
@@ -25,8 +27,8 @@ class Quantity:
     """A field of a cell's record, written experiment/cell or experiment/cell#field.
 
     Fields: `statistics.median` (seconds, the default), `rounds`, `sent_bytes`, and `operations.NAME`, the seconds that
-    the runtime's profile gives an operation, NAME as in `operation_name`. Of the parties' values the larger is taken.
-    Of trainings, written sweep/run#field: `accuracy` (test images, in per cent) and `alpha` (all of them in a row).
+    the runtime's profile gives an operation, NAME as in `operation_name`. The larger value of the parties counts.
+    Trainings are written sweep/run#field: `accuracy` (of the test images, in per cent) and `alpha` (of all heads).
     """
 
     experiment: str
@@ -46,12 +48,12 @@ class Quantity:
         return Quantity(match["experiment"], match["cell"], field)
 
     @property
-    def trained(self) -> bool:
-        """Whether it is of a training."""
+    def is_training(self) -> bool:
+        """Whether it is a field of a training's record."""
         return self.field in _OF_TRAININGS
 
-    def of_training(self, record: TrainingRecord) -> Any:
-        """Its value in a training's good record; raises ValueError where the record does not have it."""
+    def of_training(self, record: TrainingRecord) -> Number:
+        """Its value in a training's valid record; raises ValueError where the record does not have it."""
         return _OF_TRAININGS[self.field](record)
 
     def of(self, record: RunRecord) -> float:
@@ -64,7 +66,12 @@ class Quantity:
         return _FIELDS[self.field](record)
 
 
-def operation_name(operation: OperationStats) -> str:
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+def operation_name(operation: _Named) -> str:
     """An operation's name without its dialect, which some versions of SPU print and others do not."""
     return operation.name.removeprefix("pphlo.")
 
@@ -97,38 +104,39 @@ def _accuracy(record: TrainingRecord) -> float:
 
 def _alpha(record: TrainingRecord) -> list[float]:
     if record.alpha is None or np.ptp(record.alpha) == 0:
-        raise ValueError("the record's alphas have no order")
+        raise ValueError("the record's alphas are all equal, and rank nothing")
     return [value for layer in record.alpha for value in layer]
 
 
 _FIELDS: dict[str, Callable[[RunRecord], float]] = {MEDIAN: _median, "rounds": _rounds, "sent_bytes": _sent_bytes}
-_OF_TRAININGS: dict[str, Callable[[TrainingRecord], Any]] = {"accuracy": _accuracy, "alpha": _alpha}
+_OF_TRAININGS: dict[str, Callable[[TrainingRecord], Number]] = {"accuracy": _accuracy, "alpha": _alpha}
 
 Values = Sequence[Any]
+"""Numbers; for a rank correlation, lists of numbers."""
 
 
 @dataclass(frozen=True)
 class Formula:
-    """What a claim computes: from how many values (None: two or more), whether it takes x, and in what unit."""
+    """What a claim computes: from how many values (None: two or more), of how many x, and in what unit."""
 
-    compute: Callable[[Values, Values], float]
+    compute: Callable[[Values, Sequence[float]], float]
     takes: int | None
     takes_x: int = 0
     unit: str = ""
 
-    def takes_these(self, quantities: Sequence[Quantity], x: Values) -> bool:
-        """Whether it can be computed of as many."""
+    def accepts(self, quantities: Sequence[Quantity], x: Sequence[float]) -> bool:
+        """Whether it can be computed of so many quantities and x."""
         enough = len(quantities) >= 2 if self.takes is None else len(quantities) == self.takes
         return enough and len(x) == self.takes_x
 
 
-def _over_line(v: Values, x: Values) -> float:
+def _over_line(v: Values, x: Sequence[float]) -> float:
     return float(v[1] / (v[0] + (v[2] - v[0]) * (x[1] - x[0]) / (x[2] - x[0])))
 
 
-def _rank_correlation(v: Values, x: Values) -> float:
+def _rank_correlation(v: Values, x: Sequence[float]) -> float:
     if len(v[0]) != len(v[1]):
-        raise ValueError("the two searches are not of one shape")
+        raise ValueError("the two searches have different shapes")
     return float(spearmanr(v[0], v[1]).statistic)
 
 
@@ -144,4 +152,4 @@ FORMULAS: dict[str, Formula] = {
     "rank_correlation": Formula(_rank_correlation, 2),
 }
 """a; a / b; a - b; (a - b) / a; a / (b - c); (a - b) / x; b over the line from a to c at x; (max - min) / mean;
-Spearman's of a and b."""
+Spearman's rank correlation of a and b."""

@@ -9,68 +9,80 @@ from pydantic import ValidationError
 
 from mpc_search import SearchError
 from mpc_search.record import SUFFIX, TrainingRecord
+from mpcvit_harness.cell_record import CellRecord
 from mpcvit_harness.cells import Cell
 from spu_bench import RunRecord
-from spu_bench.source_files import source_hash
+from spu_bench.measurement_version import MEASUREMENT_VERSION
 
-OF_TRAINING = (SUFFIX, ".speed.json")
-"""How the names of mpc_search's records in the same folders end: they are of another kind."""
+OTHER_RECORDS = (SUFFIX, ".speed.json")
+"""How the names of mpc_search's records in the same folders end."""
 
 LOCAL = "this-machine"
 """The folder of runs that are not for committing, as the main job's: no table of the docs is made of them."""
 
 
 class Store:
-    """Records below `root`/`machine`."""
+    """The records below `root`/`machine`."""
 
     def __init__(self, root: str | Path, machine: str) -> None:
         self.root = Path(root)
         self.machine = machine
 
     def path(self, cell: Cell) -> Path:
-        """Where the record of `cell` lies: its fingerprint keeps two cells of one name apart."""
-        return self.root / self.machine / cell.experiment / f"{cell.id}.{cell.fingerprint()[:12]}.json"
+        """The file for the record of `cell`. Its fingerprint keeps two cells of one name apart."""
+        return self.root / self.machine / cell.experiment / f"{cell.id}.{short(cell)}.json"
 
-    def valid(self, cell: Cell) -> RunRecord | None:
-        """The valid record of this very cell by this very code, of whatever Program; or None."""
-        path = self.path(cell)
-        if not path.exists():
-            return None
-        try:
-            record = RunRecord.load(path)
-        except ValidationError:
-            return None  # no record of any schema: measured again, and written over
-        same = (
-            record.status == "ok"
-            and record.cell_fingerprint == cell.fingerprint()
-            and record.code.get("source") == source_hash()
-        )
-        return record if same else None
+    def reusable(self, cell: Cell) -> CellRecord | None:
+        """A record of the identity of `cell` that counts as its result, of any Program; None where there is none.
 
-    def find(self, cell: Cell, program_fingerprint: str) -> RunRecord | None:
-        """The valid record of this very cell and Program by this very code, or None: then it has to be run."""
-        record = self.valid(cell)
-        same = record is not None and record.program is not None and record.program.fingerprint == program_fingerprint
-        return record if same else None
+        It may have been measured under another name or for another experiment. It is whole and of this measurement
+        version; wrong logits are a result only for a cell that may be wrong.
+        """
+        return next(self._reusable(cell), None)
+
+    def find(self, cell: Cell, program_fingerprint: str) -> CellRecord | None:
+        """The record that `reusable` gives, of this very Program; None where there is none: the cell has to be run."""
+        of_program = (r for r in self._reusable(cell) if r.program and r.program.fingerprint == program_fingerprint)
+        return next(of_program, None)
+
+    def _reusable(self, cell: Cell) -> Iterator[CellRecord]:
+        own = self.path(cell)
+        others = sorted((self.root / self.machine).glob(f"*/*.{short(cell)}.json"))
+        for path in (own, *(other for other in others if other != own)):
+            record = read_record(path) if path.exists() else ""
+            if (
+                isinstance(record, CellRecord)
+                and (record.status == "ok" or (record.status == "wrong" and cell.may_be_wrong))
+                and record.cell_fingerprint == cell.fingerprint()
+                and record.measurement_version == MEASUREMENT_VERSION
+            ):
+                yield record
 
     def save(self, cell: Cell, record: RunRecord) -> Path:
-        """Write the record of `cell`, whole or not at all, in place of an older one."""
-        record.cell = cell.model_dump(mode="json")
-        record.cell_fingerprint = cell.fingerprint()
+        """Write `record` as the record of `cell`, whole or not at all, in place of an older one."""
         path = self.path(cell)
-        record.save(path)
+        CellRecord.of(cell, record).save(path)
         return path
 
 
-def all_records(root: str | Path) -> Iterator[tuple[Path, RunRecord | str]]:
+def short(cell: Cell) -> str:
+    """The part of a cell's fingerprint that is in the name of its file."""
+    return cell.fingerprint()[:12]
+
+
+def read_record(path: Path) -> CellRecord | str:
+    """The record in a file; where it is not one, why."""
+    try:
+        return CellRecord.load(path)
+    except (ValidationError, OSError) as error:
+        return str(error).splitlines()[0]
+
+
+def all_records(root: str | Path) -> Iterator[tuple[Path, CellRecord | str]]:
     """Every record of a private inference below `root` in the order of paths; where a file is not one, why."""
     for path in sorted(Path(root).glob("*/*/*.json")):
-        if path.name.endswith(OF_TRAINING):
-            continue
-        try:
-            yield path, RunRecord.load(path)
-        except (ValidationError, OSError) as error:
-            yield path, str(error).splitlines()[0]
+        if not path.name.endswith(OTHER_RECORDS):
+            yield path, read_record(path)
 
 
 def all_trainings(root: str | Path) -> Iterator[tuple[Path, TrainingRecord | str]]:

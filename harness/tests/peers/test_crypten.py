@@ -1,14 +1,18 @@
-"""CrypTen as a runtime: plaintext's logits, costs that are known beforehand, each party's own secrets, refusals."""
+"""CrypTen as a runtime: the logits of plaintext, the predicted costs, each party's own secrets, refusals."""
 
 from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import jax
+import psutil
 import pytest
 
 from spu_bench import Options, RunFailed, RunRecord, SpuBenchError, load_program, run, runtimes
@@ -22,7 +26,7 @@ NORMS = 2 * TINY.layers + 1
 
 @pytest.fixture(autouse=True)
 def crypten() -> None:
-    """CrypTen's environment: skipped without it, but not under CI, where nothing may be missing."""
+    """The environment of CrypTen: tests are skipped without it, except under CI, where nothing may be missing."""
     lack = runtimes.missing(runtimes.get(VERSION))
     if lack and os.environ.get("CI") == "true":
         pytest.fail(lack, pytrace=False)
@@ -40,7 +44,7 @@ def exported(path: Path, attention: str, **more: Any) -> Path:
 
 
 def steps(newton: int) -> Options:
-    """That many Newton steps for 1/sqrt."""
+    """Options with this number of Newton steps for 1/sqrt."""
     return Options(runtime={"functions": {"sqrt_nr_iters": newton}})
 
 
@@ -53,7 +57,7 @@ def run_crypten(program: Path, **more: Any) -> RunRecord:
     ("attention", "plan"), [("softmax", None), ("relu_softmax", None), ("scale", None), ("mix", MIXED)]
 )
 def test_logits_are_those_of_plaintext(tmp_path: Path, attention: str, plan: AttentionPlan | None) -> None:
-    """Every inference of two images; of the secret files each party opened its own alone."""
+    """In every inference of two images; each party opened its own secret files only."""
     program = exported(tmp_path / "program", attention, plan=plan, batch=2)
     reference = load_program(program).reference()
     assert reference is not None and abs(reference["logits"]).max() > 0.5
@@ -70,7 +74,7 @@ def test_logits_are_those_of_plaintext(tmp_path: Path, attention: str, plan: Att
 
 
 def test_rounds_are_those_of_the_protocol_and_settings_reach_it(tmp_path: Path) -> None:
-    """Opened once for each product of secrets, that is; a Newton step of 1/sqrt has three, for each LayerNorm."""
+    """One for each product of secrets; a Newton step of 1/sqrt has three, in each LayerNorm."""
     program = exported(tmp_path / "program", "scale", gelu="quad")
     squarings_of_exp, newton_steps = 8, 3
     norm = 1 + squarings_of_exp + 3 * newton_steps + 2
@@ -84,13 +88,19 @@ def test_rounds_are_those_of_the_protocol_and_settings_reach_it(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("attention", "more", "complaint"),
     [
-        ("two_quad", {}, "has not the attention 'two_quad'.*Fix: take one of softmax, relu_softmax, scale"),
-        ("scale", {"gelu": "exact"}, "has not a GeLU 'exact' that is right.*Fix: export with gelu one of tanh"),
-        ("scale", {"weights": "public"}, "has not public arguments.*Fix: export the Program with weights='server'"),
+        ("two_quad", {}, "does not support the attention 'two_quad'.*Fix: take one of softmax, relu_softmax, scale"),
+        ("scale", {"gelu": "exact"}, "does not support a correct GeLU 'exact'.*Fix: export with gelu one of tanh"),
+        (
+            "scale",
+            {"weights": "public"},
+            "does not support public arguments.*Fix: export the Program with weights='server'",
+        ),
     ],
 )
-def test_what_crypten_has_not_is_refused(tmp_path: Path, attention: str, more: dict[str, Any], complaint: str) -> None:
-    """By name, with what to do."""
+def test_a_model_that_crypten_cannot_run_is_refused(
+    tmp_path: Path, attention: str, more: dict[str, Any], complaint: str
+) -> None:
+    """By name, with a fix."""
     with pytest.raises(RunFailed, match=complaint) as caught:
         run_crypten(exported(tmp_path / "program", attention, **more))
     assert caught.value.reason == "bad_input"
@@ -102,14 +112,54 @@ def test_what_crypten_has_not_is_refused(tmp_path: Path, attention: str, more: d
         ({"runtime": {"functions": {"no_such": 1}}}, "no setting 'functions.no_such'.*use one of encoder"),
         ({"runtime": {"functions": {"sqrt_nr_iters": "many"}}}, "sqrt_nr_iters cannot be 'many'.*its default, 3"),
         ({"runtime": {"debug": {"validation_mode": True}}}, "no setting 'debug.validation_mode'"),
-        ({"link": {"throttle_window_size": 1}}, r"CrypTen 0\.4\.1 has no link options"),
+        ({"link": {"throttle_window_size": 1}}, r"CrypTen 0\.4\.1 takes no link options"),
     ],
 )
-def test_settings_that_crypten_has_not_are_refused(tmp_path: Path, options: dict[str, Any], complaint: str) -> None:
-    """Those that would open values under way count as such."""
+def test_unknown_settings_are_refused(tmp_path: Path, options: dict[str, Any], complaint: str) -> None:
+    """So are those that would open values during the run."""
     with pytest.raises(SpuBenchError, match=complaint) as caught:
         run_crypten(exported(tmp_path / "program", "scale"), options=Options(**options))
     assert caught.value.reason == "bad_input"
+
+
+def start_party(rank: int, program: Path, directory: Path, *more: str) -> subprocess.Popen[str]:
+    """`spu-bench party` with the link file of `directory`."""
+    command = [sys.executable, "-m", "spu_bench", "party", "--rank", str(rank), "--program", str(program)]
+    command += ["--link", str(directory / "link.toml"), *more]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture
+def link(tmp_path: Path) -> Path:
+    """A directory with a link file for two parties on this machine."""
+    with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
+        ports = [listener.getsockname()[1] for listener in (first, second)]
+    parties = "".join(f'[[party]]\naddress = "127.0.0.1"\nport = {port}\n' for port in ports)
+    head = f'protocol = "beaver"\nruntime = "{VERSION}"\nrepeats = 200\nconnect_timeout_s = 60\n'
+    (tmp_path / "link.toml").write_text(head + parties)
+    return tmp_path
+
+
+def test_an_interface_that_does_not_exist(link: Path) -> None:
+    """As on SPU, before a peer is called."""
+    party = start_party(0, exported(link / "program", "scale"), link, "--interface", "no-such0")
+    _, errors = party.communicate(timeout=60)
+    assert party.returncode == 2 and "There is no network interface 'no-such0'" in errors
+
+
+def test_a_peer_that_dies_half_way(link: Path) -> None:
+    """As on SPU: the survivor ends with one line that names the lost party, not with PyTorch's error."""
+    program = exported(link / "program", "softmax")
+    parties = [start_party(rank, program, link) for rank in (0, 1)]
+    deadline = time.monotonic() + 120
+    while not any(child.cpu_times().user > 4 for child in psutil.Process(parties[1].pid).children()):
+        assert parties[1].poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    parties[1].kill()
+    _, errors = parties[0].communicate(timeout=60)
+    assert parties[0].returncode == 1
+    assert errors.startswith("error: Party 1 was lost") and len(errors.splitlines()) == 1
+    parties[1].communicate()
 
 
 FUNCTIONS = """
@@ -133,8 +183,8 @@ print(json.dumps({
 """
 
 
-def test_what_is_said_of_its_functions() -> None:
-    """docs/peers.md: why exact GeLU is refused, and why 1/sqrt wants more steps."""
+def test_the_errors_of_its_functions() -> None:
+    """docs/peers.md: why exact GeLU is refused, and why 1/sqrt requires more steps."""
     source = Path(__file__).resolve().parents[3] / "packages" / "spu_bench" / "src"
     command = [runtimes.interpreter(runtimes.get(VERSION)), "-c", FUNCTIONS]
     done = subprocess.run(command, env={"PYTHONPATH": str(source)}, capture_output=True, text=True, check=True)
@@ -143,8 +193,8 @@ def test_what_is_said_of_its_functions() -> None:
     assert errors["rsqrt"]["3"] > 0.5 and errors["rsqrt"]["8"] < 0.002
 
 
-def test_a_host_without_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The one command that mends it, before anything is started."""
+def test_a_host_without_crypten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error gives the command that installs it, before anything is started."""
     monkeypatch.setenv("SPU_BENCH_RUNTIMES", str(tmp_path))
     with pytest.raises(SpuBenchError, match=r"CrypTen 0\.4\.1 is not installed") as caught:
         run_crypten(exported(tmp_path / "program", "scale"))

@@ -77,7 +77,7 @@ def test_rules_differ() -> None:
 @pytest.mark.parametrize("mu", [-0.1, 1.1, float("nan")])
 def test_wrong_shares(mu: float) -> None:
     """A share outside [0, 1] is refused."""
-    with pytest.raises(SearchError, match="from 0 to 1"):
+    with pytest.raises(SearchError, match="between 0 and 1"):
         plan_by_share(np.ones((2, 2)), mu)
 
 

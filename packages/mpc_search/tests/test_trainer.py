@@ -214,7 +214,7 @@ def test_search_levels(level: str, units: int, tmp_path: Path) -> None:
         for line in read_metrics(run_directory(tmp_path / "search") / "metrics.jsonl")
         if isinstance(line, EvaluationLine)
     ]
-    np.testing.assert_array_equal(lines[-1]["alpha"], history[1])
+    np.testing.assert_array_equal(lines[-1].alpha, history[1])
 
 
 def test_beta_search() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 
 def require(lack: str | None) -> None:
-    """Skip this test because of `lack`; fail it under CI, where nothing may be missing. None: go on."""
+    """Skip this test because of `lack`; fail it under CI, where nothing may be missing. None: the test runs."""
     if lack is None:
         return
     if os.environ.get("CI") == "true":

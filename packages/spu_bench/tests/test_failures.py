@@ -11,10 +11,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import jax
+import numpy as np
 import psutil
 import pytest
 from parties import cli, computing, free_port, one_line, start_party, write_link
+from programs import replace_module, save_program
 
 from spu_bench import RunFailed, RunRecord, SpuBenchError, load_program, run
 
@@ -32,7 +36,7 @@ pytestmark = pytest.mark.usefixtures("no_orphans")
         (["--runtime", "7"], "no runtime '7'"),
         (["--executor", "cloud"], "no executor 'cloud'"),
         (["--network", "nowhere"], "no network 'nowhere'"),
-        (["--network", "wan", "--executor", "loopback"], "cannot give the network 'wan'"),
+        (["--network", "wan", "--executor", "loopback"], "cannot provide the network 'wan'"),
         (["--input", "absent.npz"], "absent.npz is missing"),
         (["--options", "absent.toml"], "no options 'absent.toml'"),
     ],
@@ -67,7 +71,7 @@ def test_a_peer_that_never_comes(small: Path, tmp_path: Path) -> None:
     party = start_party(0, small, link, tmp_path / "home")
     _, errors = party.communicate(timeout=SOON_S + 30)
     assert party.returncode == 1
-    assert "Party 1" in one_line(errors) and "did not come within 2 s" in errors
+    assert "Party 1" in one_line(errors) and "did not connect within 2 s" in errors
     assert time.monotonic() - started < SOON_S + 5  # and the start of Python
     assert json.loads((tmp_path / "home" / "outcome.json").read_text())["failure"]["reason"] == "peer"
 
@@ -94,20 +98,76 @@ def test_another_program(small: Path, long: Path, tmp_path: Path) -> None:
         assert "another Program" in one_line(errors)
 
 
+@pytest.mark.parametrize("whole", [True, False], ids=["the party", "its runtime's process"])
 @pytest.mark.parametrize("victim", [0, 1])
-def test_a_peer_that_dies_half_way(long: Path, tmp_path: Path, victim: int) -> None:
-    """The other party is deep in SPU, and ends in time all the same."""
+def test_a_peer_that_dies_half_way(long: Path, tmp_path: Path, victim: int, whole: bool) -> None:
+    """The other party is deep in SPU, and still ends in time."""
     link = write_link(tmp_path / "link.toml", [free_port(), free_port()])
     parties = [start_party(rank, long, link, tmp_path / f"home-{rank}") for rank in (0, 1)]
-    computing(parties[victim])
-    parties[victim].kill()
+    inner = computing(parties[victim])
+    (parties[victim] if whole else inner).kill()
     died = time.monotonic()
     survivor = parties[1 - victim]
     _, errors = survivor.communicate(timeout=60)
     assert time.monotonic() - died < SOON_S
     assert survivor.returncode == 1
     assert f"Party {victim} was lost" in one_line(errors)
-    parties[victim].communicate()
+    assert json.loads((tmp_path / f"home-{1 - victim}" / "outcome.json").read_text())["failure"]["reason"] == "peer"
+    _, errors = parties[victim].communicate()
+    if not whole:
+        assert f"Party {victim} was killed by signal 9" in one_line(errors)
+        assert json.loads((tmp_path / f"home-{victim}" / "outcome.json").read_text())["failure"]["reason"] == "memory"
+
+
+def fourier(weights: dict[str, Any], images: Any) -> jax.Array:
+    """A model with an operation that SPU does not have."""
+    return jax.numpy.abs(jax.numpy.fft.fft(images @ weights["w"]))
+
+
+def test_an_operation_that_spu_does_not_know(tmp_path: Path) -> None:
+    """SPU's compiler ends its process: the party says which operation it was, and what to do."""
+    weights = {"w": np.eye(4, dtype=np.float32)}
+    program = save_program(tmp_path / "program", "fourier", fourier, weights, np.ones((1, 4), np.float32))
+    done = cli("run", str(program), "--executor", "loopback")
+    assert done.returncode == 2
+    line = one_line(done.stderr)
+    assert "SPU 0.9.5 cannot compile the Program: failed to legalize operation 'stablehlo.fft'" in line
+    assert "Fix: export the Program without that operation" in line
+
+
+def test_an_empty_module(copy: Callable[[], Path]) -> None:
+    """SPU's own reason is shown, without its "what:" and its stack trace."""
+    program = replace_module(copy(), b"")
+    with pytest.raises(RunFailed, match=r"SPU 0\.9\.5 cannot compile the Program: No program shape found") as caught:
+        run(load_program(program), executor="loopback")
+    assert caught.value.reason == "bad_input" and "what" not in caught.value.problem
+
+
+def test_an_interface_that_does_not_exist(small: Path, tmp_path: Path) -> None:
+    """It is refused before a peer is called."""
+    link = write_link(tmp_path / "link.toml", [free_port(), free_port()])
+    party = start_party(0, small, link, tmp_path / "home", "--interface", "no-such0")
+    _, errors = party.communicate(timeout=60)
+    assert party.returncode == 2 and "There is no network interface 'no-such0'" in one_line(errors)
+
+
+def test_a_defect_is_one_line_too(small: Path, tmp_path: Path) -> None:
+    """What nobody has foreseen gives no traceback, unless one asks for it."""
+    (tmp_path / "file").touch()
+    command = [
+        "run",
+        str(small),
+        "--executor",
+        "loopback",
+        "--repeats",
+        "1",
+        "--json",
+        str(tmp_path / "file" / "record"),
+    ]
+    done = cli(*command)
+    assert done.returncode == 1 and "spu-bench failed: " in one_line(done.stderr)
+    asked = cli(*command, SPU_BENCH_DEBUG="1")
+    assert asked.returncode == 1 and "Traceback" in asked.stderr
 
 
 def test_a_party_killed_under_a_run(long: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from spu_bench import SpuBenchError, load_program
-from spu_bench.program import manifest_fingerprint, read_npz
+from spu_bench.program import CACHED_OPERAND, manifest_fingerprint, read_npz
 
 
 def rewrite(directory: Path, change: Callable[[dict[str, Any]], None]) -> None:
@@ -143,3 +144,13 @@ def test_pickles_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "evil.npz", images=np.array([object()], dtype=object))
     with pytest.raises(SpuBenchError, match="cannot be read"):
         read_npz(tmp_path / "evil.npz")
+
+
+def test_a_program_with_cached_operands_is_refused(copy: Callable[[], Path]) -> None:
+    """SPU draws the mask of a cached operand twice: such a Program would give secrets away."""
+    directory = copy()
+    module = (directory / "module.hlo").read_bytes() + CACHED_OPERAND
+    (directory / "module.hlo").write_bytes(module)
+    rewrite(directory, lambda m: m["module"].update(sha256=hashlib.sha256(module).hexdigest()))
+    with pytest.raises(SpuBenchError, match="gives one party's secrets to the other"):
+        load_program(directory).module()

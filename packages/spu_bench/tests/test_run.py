@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,20 @@ import pytest
 from programs import write_program
 from requirements_of_tests import lacks_commands, lacks_root, require
 
-from spu_bench import Network, Options, RunFailed, RunRecord, load_program, run
+from spu_bench import (
+    Network,
+    Options,
+    Program,
+    RunFailed,
+    RunRecord,
+    SpuBenchError,
+    cli,
+    load_program,
+    measured_run,
+    run,
+)
+from spu_bench.measured_run import recount
+from spu_bench.party.spu_profile import Traffic
 from spu_bench.program import read_npz
 
 
@@ -92,3 +106,40 @@ def test_a_time_limit(long: Path) -> None:
     assert caught.value.record.status == "failed"
     assert caught.value.record.failure is not None and caught.value.record.failure.reason == "walltime"
     assert caught.value.record.samples_s == []
+
+
+def test_wrong_logits_are_a_record_and_an_exit_status(
+    small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run is whole, and its record says that its logits are wrong; the command line says so and exits with 1."""
+    program = load_program(small)
+    reference = program.reference()
+    assert reference is not None
+    (logits,) = reference.values()
+    off = logits + 9
+    record = run(program, executor="loopback", expected=off)
+    assert (record.status, record.correctness) == ("wrong", "wrong") and record.samples_s and record.failure is None
+    assert run(program, executor="loopback", expected=off, error_bound=10.0).status == "ok"
+    monkeypatch.setattr(Program, "reference", lambda self: {"logits": off})
+    monkeypatch.setattr(sys, "argv", ["spu-bench", "run", str(small), "--executor", "loopback", "--json", "out.json"])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1 and "The logits are wrong" in capsys.readouterr().err
+    assert RunRecord.load(tmp_path / "out.json").status == "wrong"
+
+
+def test_traffic_can_be_counted_again(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a relay, for a runtime that does not count itself; the record keeps the code that did it, and its seconds."""
+    program = load_program(small)
+    record = run(program, executor="loopback")
+    with pytest.raises(SpuBenchError, match="cannot be counted again"):
+        recount(record, program)
+    counted = [Traffic(sent_bytes=n, received_bytes=n, sent_messages=1, received_messages=1) for n in (7, 8)]
+    monkeypatch.setattr(measured_run, "count_traffic", lambda *_: counted)
+    monkeypatch.setattr(measured_run, "counts_itself", lambda runtime: False)
+    samples = list(record.samples_s)
+    recount(record, program)
+    assert record.sent_bytes == [7, 8] and record.samples_s == samples
+    assert record.code.recounted_by is not None and record.code.recounted_by.source == record.code.source
+    assert [party.traffic_counted_by for party in record.parties] == ["relay", "relay"]

@@ -48,15 +48,15 @@ PROGRAMS = {
 
 
 def fingerprint(name):
-    """SHA-256 of what is exported under that name, but for what depends on the processor."""
+    """SHA-256 of what is exported under that name, except for what depends on the processor."""
     model, options = PROGRAMS[name]
     params = model.init(0)
-    tailored = vm.get_kernels(options.get("kernels", "plain")).tailor is not None
-    if tailored:
+    adapted = vm.get_kernels(options.get("kernels", "plain")).adapt is not None
+    if adapted:
         options = {**options, "calibration": calibration(model, params)}
     manifest = model.export(params, **options).manifest()
     del manifest["outputs"], manifest["fingerprint"], manifest["made_by"]["jax"]
-    if tailored:
+    if adapted:
         del manifest["made_by"]["calibration"]
         for argument in manifest["arguments"]:
             del argument["sha256"]

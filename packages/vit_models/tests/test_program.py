@@ -84,7 +84,7 @@ def test_fingerprints_follow_content(tiny):
     params = vm.init(tiny)
     base = vm.export_program(tiny, params)
     assert base.fingerprint == vm.export_program(tiny, params).fingerprint
-    # Nor does the place where it was made show.
+    # The place where it was made does not show either.
     assert b".py" not in base.module
     others = [
         vm.export_program(tiny, vm.init(tiny, 1)),

@@ -105,10 +105,10 @@ def test_search_form_is_linear_in_alpha_of_one_layer(lively, images_for, level, 
     # Of the last block's attention output; alpha of half must give the mean of alpha 0 and alpha 1.
     one = vm.ViTConfig("one", image_size=8, channels=1, patch=4, layers=1, heads=4, dim=16, num_classes=3)
     params = lively(vm.init(one, search=level, attention=pair))
-    from vit_models.heads import attention_layer, resolve
+    from vit_models.heads import attention_layer
     from vit_models.kernels import get_kernels
 
-    mode = resolve(one, pair, None)[0]
+    mode = vm.Model(one, pair).modes[0]
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5, 16)), jnp.float32)
 
     def out(value):

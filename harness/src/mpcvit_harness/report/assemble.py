@@ -2,171 +2,149 @@
 
 from __future__ import annotations
 
-import base64
 import io
-import json
-import re
 import tarfile
-import zlib
-from collections import Counter, defaultdict
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from mpcvit_harness import claims_tables
-from mpcvit_harness.claims import load
-from mpcvit_harness.measured import counted, training_of
-from mpcvit_harness.report import details, figures, tables
-from mpcvit_harness.report.trainings import Trained
+from mpcvit_harness.report import details, figures
+from mpcvit_harness.report.pareto import pareto
+from mpcvit_harness.report.site import Site
+from mpcvit_harness.report.training_rows import TrainingRow
 from mpcvit_harness.store import all_records, all_trainings
-from mpcvit_harness.verdicts import VERDICTS, Evaluation, evaluate
+from mpcvit_harness.stored import StoredRun, training_of
+from mpcvit_harness.tables import Context, make_table
+from mpcvit_harness.tables.claim_verdicts import every_claim, summary
+from mpcvit_harness.tables.stored_records import RunRow, run_table, training_table
+from mpcvit_harness.tables.table import Table
+from mpcvit_harness.verdicts import Evaluation, evaluate
 from spu_bench.record import write_whole
 
 STATIC = ("report.css", "report.js")
 RECORDS = "records.tar.xz"
 
-_MAY_BE_LEFT_OUT = re.compile(r"</(td|th|tr|dt|dd|li)>")
-"""End tags that HTML does not need: a tenth of a page."""
 
-_CLOSED = re.compile(r"(<details><summary>[^<]*</summary>)(.*?)(</details>)", re.DOTALL)
-"""A part that a reader opens."""
+@dataclass(frozen=True)
+class _Store:
+    """Every record in the store, and the files that are no records, with the reason."""
 
-FOLDED = "folded.js"
-"""In each folder of pages: the parts that a reader opens, packed together, which takes a tenth of their room."""
+    runs: list[RunRow]
+    trainings: list[TrainingRow]
+    unreadable: list[tuple[str, str]]
 
+    @classmethod
+    def read(cls, results: Path) -> _Store:
+        store = cls([], [], [])
+        for path, record in all_records(results):
+            file = path.relative_to(results)
+            if isinstance(record, str):
+                store.unreadable.append((file.as_posix(), record))
+            else:
+                machine, experiment, name = file.parts
+                cell = name.rsplit(".", 2)[0]
+                row = RunRow(machine, experiment, cell, _page(file).as_posix(), file.as_posix(), record)
+                store.runs.append(row)
+        for path, training in all_trainings(results):
+            file = path.relative_to(results)
+            if isinstance(training, str):
+                store.unreadable.append((file.as_posix(), training))
+            else:
+                store.trainings.append(TrainingRow(training, file))
+        return store
 
-class _Site:
-    """The folder of the report: writes pages, and at the end takes away those of an earlier build.
-
-    The closed parts of pages are not in them but, by the page's name and in their order, in their folder's FOLDED, from
-    where report.js puts them in.
-    """
-
-    def __init__(self, out: Path) -> None:
-        self.out = out
-        self.written: set[Path] = set()
-        self.folded: defaultdict[Path, dict[str, list[str]]] = defaultdict(dict)
-        self.templates = Environment(
-            loader=PackageLoader("mpcvit_harness.report"),
-            autoescape=True,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            undefined=StrictUndefined,
-        )
-
-    def page(self, name: str, template: str, *, folds: bool = False, **values: Any) -> None:
-        """Write a page; one that `folds` leaves its closed parts to its folder."""
-        up = "../" * (len(Path(name).parts) - 1)
-        text = self.templates.get_template(template).render(up=up, folds=folds, **values)
-        text = "\n".join(filter(None, map(str.strip, _MAY_BE_LEFT_OUT.sub("", text).splitlines()))) + "\n"
-        path = self.out / name
-        if folds:
-            self.folded[path.parent][path.name] = [match[2] for match in _CLOSED.finditer(text)]
-            text = _CLOSED.sub(r"\1\3", text)
-        write_whole(path, text)
-        self.written.add(path)
-
-    def fold(self) -> None:
-        """Write what the pages leave to their folders."""
-        for folder, pages in self.folded.items():
-            packed = base64.b64encode(zlib.compress(json.dumps(pages).encode(), 9)).decode()
-            write_whole(folder / FOLDED, f'const folded = "{packed}";\n')
-            self.written.add(folder / FOLDED)
-
-    def table(self, table: tables.Table) -> None:
-        write_whole(self.out / f"{table.name}.csv", table.csv())
-        write_whole(self.out / f"{table.name}.md", table.markdown())
-
-    def drop_what_was(self) -> None:
-        for folder in ("cells", "trainings", "machines"):
-            there = {path for path in (self.out / folder).glob("**/*") if path.is_file()}
-            for old in there - self.written:
-                old.unlink()
+    @property
+    def files(self) -> list[str]:
+        return [run.file for run in self.runs] + [training.file.as_posix() for training in self.trainings]
 
 
 def build(results: Path, out: Path, claims: Path | None = None) -> Path:
     """Write the report of all records below `results` into `out`; returns its first page.
 
-    Beside index.html: a page a cell, a training and a machine, the records as they are in an archive, each table of
+    Beside index.html: a page per cell, training and machine, the records as they are in an archive, and each table of
     the first page as CSV and as Markdown. With a file of `claims` the page starts with their verdicts.
-    Raises ClaimsError.
+    Raises HarnessError.
     """
-    loaded = load(claims) if claims else None
-    shown, trainings, unreadable = _read(results)
-    measured = [replace(m, file=_page(m.file)) for m in counted(results, results)]
-    evaluations = evaluate(loaded, measured, [replace(t, file=t.page) for t in trainings if t.counts]) if loaded else []
-    machines = details.machines(shown, trainings)
-    records, peers = tables.of_records(shown), tables.of_peers(measured)
-    trained = tables.of_trainings(trainings)
-    verdicts = tables.of_claims(loaded, evaluations) if loaded else None
-
-    site = _Site(out)
-    site.page(
-        "index.html",
-        "index.html",
-        folds=True,
-        claims=verdicts,
-        tally=[(verdict, sum(e.verdict == verdict for e in evaluations)) for verdict in VERDICTS],
-        pareto=figures.pareto(loaded, evaluations, measured, trainings) if loaded else [],
-        breakdown=figures.breakdown(measured),
-        networks=figures.networks(measured),
-        prediction=figures.prediction(measured),
-        peers=peers,
-        trainings=trained,
-        records=records,
-        statuses=Counter(one.record.status for one in shown),
-        machines=machines,
-        unreadable=unreadable,
-    )
-    using = _using(evaluations)
-    for one in shown:
-        training = training_of(one.record, one.record.cell["name"] if one.record.cell else "", trainings)
-        site.page(
-            one.page,
-            "cell.html",
-            folds=True,
-            cell=one,
-            training=training,
-            claims=using.get(one.page, []),
-            details=details,
-        )
-    for one_training in trainings:
-        site.page(one_training.page.as_posix(), "training.html", folds=True, trained=one_training, details=details)
-    for machine in machines:
-        site.page(machine.page, "machine.html", machine=machine)
-    site.fold()
-    site.drop_what_was()
+    store = _Store.read(results)
+    context = _with_pages(Context.load(results, results, claims), store.trainings)
+    site = Site(out)
+    tables = _write_index(site, context, store)
+    _write_details(site, context, store)
+    site.write_folded_parts()
+    site.remove_old_pages()
     for name in STATIC:
         write_whole(out / name, (resources.files("mpcvit_harness.report") / "static" / name).read_text())
-    for table in filter(None, (verdicts, records, peers, trained)):
-        site.table(table)
-    if loaded:
-        write_whole(out / "verdicts.md", claims_tables.summary(loaded, evaluations))
-    _pack(results, [one.file for one in shown] + [t.file.as_posix() for t in trainings], out / RECORDS)
+    for table in tables:
+        site.write_table(table)
+    _pack(results, store.files, out / RECORDS)
     return out / "index.html"
 
 
-def _read(results: Path) -> tuple[list[tables.Shown], list[Trained], list[tuple[str, str]]]:
-    """Records, training records, and the files that are neither, with the reason."""
-    shown, trainings, unreadable = [], [], []
-    for path, record in all_records(results):
-        file = path.relative_to(results)
-        if isinstance(record, str):
-            unreadable.append((file.as_posix(), record))
-        else:
-            machine, experiment, name = file.parts
-            cell = name.rsplit(".", 2)[0]
-            shown.append(tables.Shown(machine, experiment, cell, _page(file).as_posix(), file.as_posix(), record))
-    for path, training in all_trainings(results):
-        file = path.relative_to(results)
-        if isinstance(training, str):
-            unreadable.append((file.as_posix(), training))
-        else:
-            trainings.append(Trained(training, file))
-    return shown, trainings, unreadable
+def _with_pages(context: Context, trainings: list[TrainingRow]) -> Context:
+    """The context with pages of the report in place of the records' files."""
+
+    def paged(runs: Iterable[StoredRun]) -> list[StoredRun]:
+        return [replace(run, file=_page(run.file)) for run in runs]
+
+    context = replace(context, runs=paged(context.runs), wrong=paged(context.wrong))
+    if context.claims is None:
+        return context
+    counting = [replace(training, file=training.page) for training in trainings if training.counts]
+    return replace(context, evaluations=evaluate(context.claims, context.runs, counting))
+
+
+def _write_index(site: Site, context: Context, store: _Store) -> list[Table]:
+    """Write the first page; returns its tables."""
+    claims = targets = verdicts = None
+    if context.claims is not None:
+        claims = every_claim(context.claims, context.evaluations)
+        targets = every_claim(context.claims, context.evaluations, targets=True)
+        verdicts = summary(context.claims, context.evaluations)
+    records, trainings = run_table(store.runs), training_table(store.trainings)
+    peers = make_table("peers", context)
+    site.write_page(
+        "index.html",
+        "index.html",
+        folds=True,
+        verdicts=verdicts,
+        claims=claims,
+        targets=targets,
+        pareto=pareto(context, store.trainings) if context.claims else [],
+        breakdown=figures.breakdown(context.runs),
+        networks=figures.networks(context.runs),
+        prediction=figures.prediction(context.runs),
+        peers=peers,
+        trainings=trainings,
+        records=records,
+        statuses=Counter(row.record.status for row in store.runs),
+        machines=details.machines(store.runs, store.trainings),
+        unreadable=store.unreadable,
+    )
+    return [table for table in (verdicts, claims, targets, records, peers, trainings) if table is not None]
+
+
+def _write_details(site: Site, context: Context, store: _Store) -> None:
+    """Write the pages of cells, trainings and machines."""
+    claims_on: dict[str, list[Evaluation]] = {}
+    for evaluation in context.evaluations:
+        for stored in evaluation.records:
+            claims_on.setdefault(stored.file.as_posix(), []).append(evaluation)
+    for run in store.runs:
+        site.write_page(
+            run.page,
+            "cell.html",
+            folds=True,
+            cell=run,
+            training=training_of(run.record, store.trainings),
+            claims=claims_on.get(run.page, []),
+            details=details,
+        )
+    for training in store.trainings:
+        site.write_page(training.page.as_posix(), "training.html", folds=True, training=training, details=details)
+    for machine in details.machines(store.runs, store.trainings):
+        site.write_page(machine.page, "machine.html", machine=machine)
 
 
 def _page(file: Path) -> Path:
@@ -174,17 +152,8 @@ def _page(file: Path) -> Path:
     return Path("cells") / file.with_suffix(".html")
 
 
-def _using(evaluations: list[Evaluation]) -> dict[str, list[Evaluation]]:
-    """The claims that stand on a record, by its page."""
-    using: dict[str, list[Evaluation]] = {}
-    for e in evaluations:
-        for m in e.records:
-            using.setdefault(m.file.as_posix(), []).append(e)
-    return using
-
-
 def _pack(results: Path, files: list[str], path: Path) -> None:
-    """The records as they lie in the store, in one archive: the same records make the same bytes."""
+    """Write the records, byte for byte, into one archive: the same records make the same archive."""
     with tarfile.open(path, "w:xz") as archive:
         for name in files:
             content = (results / name).read_bytes()

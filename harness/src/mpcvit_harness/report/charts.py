@@ -1,4 +1,4 @@
-"""Geometry of charts: from values to places in a picture, which the templates draw as SVG or as rows of HTML."""
+"""Geometry of charts: from values to places in a picture. The templates draw them as SVG or as rows of HTML."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _LETTER, _LINE, _MARK = 6.0, 12.0, 6.0
 
 
 @dataclass(frozen=True)
-class Point:
-    """A point of a scatter: `kind` is its class in the legend, `tip` what is shown of it, `href` where it leads."""
+class ChartPoint:
+    """A point of a scatter. `kind` is its class in the legend, `tip` the text that a pointer shows, `href` its page."""
 
     x: float
     y: float
@@ -27,14 +27,14 @@ class Point:
 
 
 class Tick(NamedTuple):
-    """A place on an axis, in pixels of a scatter or percent of a row, and what stands there."""
+    """A place on an axis, in pixels of a scatter or percent of a row, and its text."""
 
     at: float
     text: str
 
 
 class Label(NamedTuple):
-    """A point's name in the picture: where, and by which end it hangs there."""
+    """A point's name in the picture: its place, and which end of the text is there."""
 
     x: float
     y: float
@@ -47,7 +47,7 @@ class Mark(NamedTuple):
 
     x: float
     y: float
-    point: Point
+    point: ChartPoint
     label: Label | None
 
 
@@ -83,7 +83,7 @@ class Scale:
         return (value - self.low) / (self.high - self.low)
 
     def ticks(self) -> list[float]:
-        """Round values within, four to eight or so."""
+        """Round values within the scale, about four to eight."""
         if self.log:
             steps = (1, 2, 5) if self.high / self.low < 1000 else (1,)
             powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
@@ -96,14 +96,14 @@ class Scale:
 
 @dataclass(frozen=True)
 class Scatter:
-    """A chart of points over two scales. `legend` names the kinds of points, `lines` join values (kind, points)."""
+    """A chart of points over two scales. `legend` names the kinds of points; a line is its kind and its values."""
 
     title: str
     x_label: str
     y_label: str
     x: Scale
     y: Scale
-    points: Sequence[Point]
+    points: Sequence[ChartPoint]
     legend: dict[str, str]
     lines: Sequence[tuple[str, Sequence[tuple[float, float]]]] = field(default_factory=tuple)
 
@@ -119,12 +119,12 @@ class Scatter:
 
     @property
     def x_ticks(self) -> list[Tick]:
-        """The horizontal axis."""
+        """The ticks of the horizontal axis."""
         return [Tick(self.place(value, self.y.low)[0], f"{value:g}") for value in self.x.ticks()]
 
     @property
     def y_ticks(self) -> list[Tick]:
-        """The vertical axis."""
+        """The ticks of the vertical axis."""
         return [Tick(self.place(self.x.low, value)[1], f"{value:g}") for value in self.y.ticks()]
 
     @property
@@ -137,7 +137,7 @@ class Scatter:
 
     @property
     def marks(self) -> list[Mark]:
-        """The points in pixels. A name stands by its point where it covers no other, the uppermost points' first."""
+        """The points in pixels. A name is shown where it covers no other; the uppermost points come first."""
         places = [(*self.place(point.x, point.y), point) for point in self.points]
         taken = [(x - _MARK, y - _MARK, x + _MARK, y + _MARK) for x, y, _ in places]
         places.sort(key=lambda place: place[1])
@@ -170,8 +170,8 @@ def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float,
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def front(points: Iterable[Point]) -> list[tuple[float, float]]:
-    """The Pareto front, small x and large y being better: the points that no other one beats, from left to right."""
+def front(points: Iterable[ChartPoint]) -> list[tuple[float, float]]:
+    """The Pareto front for small x and large y: the points that no other point beats, from left to right."""
     best: list[tuple[float, float]] = []
     for point in sorted(points, key=lambda p: (p.x, -p.y)):
         if not best or point.y > best[-1][1]:
@@ -181,7 +181,7 @@ def front(points: Iterable[Point]) -> list[tuple[float, float]]:
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a bar: its kind in the legend, its width in percent of the row, what is shown of it."""
+    """A part of a bar: its kind in the legend, its width in percent of the row, and the text that a pointer shows."""
 
     kind: str
     width: float
@@ -190,7 +190,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Bar:
-    """A row of parts, one after the other, with what stands at its end."""
+    """A row of parts, one after the other, with the total at its end."""
 
     name: str
     href: str
@@ -199,13 +199,13 @@ class Bar:
 
     @property
     def tip(self) -> str:
-        """What is shown of the whole row."""
+        """The text that a pointer shows of the whole row."""
         return "\n".join((f"{self.name}: {self.total}", *(part.tip for part in self.parts)))
 
 
 @dataclass(frozen=True)
 class Dot:
-    """A dot on a row: where in percent, its kind, what is shown of it."""
+    """A dot on a row: its place in percent, its kind, and the text that a pointer shows."""
 
     kind: str
     at: float

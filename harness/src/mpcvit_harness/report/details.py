@@ -1,110 +1,116 @@
-"""What the pages of one cell, one training and one machine show beside the record itself."""
+"""The tables of the pages of one cell, one training and one machine."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from mpc_search.record import Score, TrainingRecord
+from mpcvit_harness.cell_record import CellRecord
 from mpcvit_harness.formulas import operation_name
-from mpcvit_harness.report.tables import Field, Shown, Table, number
-from mpcvit_harness.report.trainings import Trained
-from spu_bench import RunRecord
-from spu_bench.party.spu_profile import OperationStats
+from mpcvit_harness.report.training_rows import TrainingRow
+from mpcvit_harness.tables.stored_records import RunRow
+from mpcvit_harness.tables.table import Column, Table
+from spu_bench.record import Inference, PartyOutcome
 
 MOST_CLASSES = 20
-"""With more classes a confusion matrix is no picture: the pairs most often confused are shown."""
+"""With more classes than this a confusion matrix is too large to read: the pairs most often confused are shown."""
 
 SHOWN = (
-    *(
-        "schema_version",
-        "status",
-        "failure",
-        "samples_s",
-        "statistics",
-        "parties",
-        "trust",
-        "link_before",
-        "link_after",
-    ),
-    *("accuracy", "logits", "code", "cell_fingerprint", "started_at", "duration_s", "overhead_s", "watch"),
+    *("schema_version", "status", "failure", "samples_s", "statistics", "parties", "trust", "link_before"),
+    *("link_after", "accuracy", "correctness", "logits", "code", "cell_fingerprint", "started_at", "duration_s"),
+    *("overhead_s", "watch"),
 )
-"""What the page of a cell shows in a form of its own; the rest follows as it is."""
+"""The fields of a run's record that its page shows in a form of their own; the others follow as they are."""
 
 SHOWN_OF_TRAINING = (
     *("schema_version", "experiment", "name", "stage", "status", "failure", "seed", "test", "private", "alpha", "beta"),
     *("parameters", "params", "steps", "seconds", "images_per_s", "code", "started_at", "fingerprint"),
 )
-"""The same of a training's page."""
+"""The same for a training's page."""
+
+SLIGHT_S = 5e-3
+"""Operations that take less than this and send nothing share a row."""
 
 _MOMENTARY = ("load_1min", "swap_used_bytes")
-"""What a record says of its machine that is of that moment alone."""
+"""The fields of a record's machine that hold for that moment alone."""
 
 
-def operations(record: RunRecord) -> Table:
-    """A row an operation of the last inference: calls, seconds of each party, what the server sent.
+@dataclass(frozen=True)
+class _OperationRow:
+    """The operations of one name, or the slight ones together: of each party the sums."""
 
-    Those that take less than five milliseconds and send nothing share a row.
-    """
+    name: str
+    calls: int
+    seconds: list[float]
+    sent_bytes: int | None
+    sent_messages: int | None
+
+
+def _operation_row(name: str, names: Sequence[str], parties: Sequence[PartyOutcome]) -> _OperationRow:
+    of = [[o for o in party.operations if operation_name(o) in names] for party in parties]
+    sent = [o.sent_bytes for o in of[0] if o.sent_bytes is not None]
+    messages = [o.sent_messages for o in of[0] if o.sent_messages is not None]
+    return _OperationRow(
+        name,
+        sum(o.calls for o in of[0]),
+        [sum(o.seconds for o in each) for each in of],
+        sum(sent) if sent else None,
+        sum(messages) if messages else None,
+    )
+
+
+def operations(record: CellRecord) -> Table:
+    """A row per operation of the last inference: calls, seconds of each party, and what the server sent."""
     parties = [party for party in record.parties if party.operations]
-
-    def named(names: list[str]) -> list[list[OperationStats]]:
-        return [[o for o in party.operations if operation_name(o) in names] for party in parties]
-
     names = dict.fromkeys(operation_name(o) for party in parties for o in party.operations)
-    slight = [
-        name
-        for name in names
-        if all(sum(o.seconds for o in each) < 5e-3 and not any(o.sent_bytes for o in each) for each in named([name]))
-    ]
-    shown = {name: [name] for name in names if len(slight) == 1 or name not in slight}
+    rows = [_operation_row(name, [name], parties) for name in names]
+    slight = [row for row in rows if max(row.seconds) < SLIGHT_S and not row.sent_bytes]
     if len(slight) > 1:
-        shown[f"{len(slight)} others, local"] = slight
-    rows = []
-    for name, members in shown.items():
-        of = named(members)
-        first = of[0]
-        sent = [o.sent_bytes for o in first if o.sent_bytes is not None]
-        messages = [o.sent_messages for o in first if o.sent_messages is not None]
-        rows.append(
-            (
-                Field(name),
-                number(sum(o.calls for o in first), 0),
-                *(number(sum(o.seconds for o in each)) for each in of),
-                number(sum(sent) / 1e6 if sent else None, 2),
-                number(sum(messages) if messages else None, 0),
-            )
-        )
-    rows.sort(key=lambda row: -(row[2].value or 0.0))
-    head = ("operation", "calls", *(f"s, {party.role}" for party in parties), "MB sent", "messages sent")
-    return Table("operations", head, rows, words=("operation",))
+        rows = [row for row in rows if row not in slight]
+        rows.append(_operation_row(f"{len(slight)} others, local", [row.name for row in slight], parties))
 
+    def seconds_of(at: int) -> Column[_OperationRow]:
+        return Column(f"s, {parties[at].role}", lambda row: row.seconds[at], "number", ",.3f")
 
-def inferences(record: RunRecord) -> Table:
-    """A row an inference of a party: where its seconds went, what the link and the interface carried."""
-    rows = [
-        (
-            number(i, 0),
-            Field(party.role),
-            number(one.input_s, 4),
-            number(one.run_s, 4),
-            number(one.reveal_s, 4),
-            number(one.cpu_s, 2),
-            number(one.link.sent_bytes if one.link else None, 0),
-            number(one.link.sent_messages if one.link else None, 0),
-            number(one.interface_sent_bytes, 0),
-        )
-        for party in record.parties
-        for i, one in enumerate(party.inferences, 1)
+    columns: list[Column[_OperationRow]] = [
+        Column("operation", lambda row: row.name),
+        Column("calls", lambda row: row.calls, "number", ",d"),
+        *map(seconds_of, range(len(parties))),
+        Column("MB sent", lambda row: None if row.sent_bytes is None else row.sent_bytes / 1e6, "number", ",.2f"),
+        Column("messages sent", lambda row: row.sent_messages, "number", ",d"),
     ]
-    head = ("inference", "party", "sharing the input, s", "protocol, s", "revealing, s", "CPU s", "bytes sent")
-    return Table("inferences", (*head, "messages sent", "bytes sent by the interface"), rows, words=("party",))
+    return Table.of(columns, sorted(rows, key=lambda row: -row.seconds[0]), name="operations")
+
+
+@dataclass(frozen=True)
+class _InferenceRow:
+    at: int
+    role: str
+    of: Inference
+
+
+def inferences(record: CellRecord) -> Table:
+    """A row per inference of a party: its seconds by phase, and the traffic of link and interface."""
+    rows = [_InferenceRow(i, party.role, one) for party in record.parties for i, one in enumerate(party.inferences, 1)]
+    columns: list[Column[_InferenceRow]] = [
+        Column("inference", lambda row: row.at, "number"),
+        Column("party", lambda row: row.role),
+        Column("sharing the input", lambda row: row.of.input_s, "number", ",.4f", "s"),
+        Column("protocol", lambda row: row.of.run_s, "number", ",.4f", "s"),
+        Column("revealing", lambda row: row.of.reveal_s, "number", ",.4f", "s"),
+        Column("CPU s", lambda row: row.of.cpu_s, "number", ",.2f"),
+        Column("bytes sent", lambda row: row.of.link.sent_bytes if row.of.link else None, "number", ",d"),
+        Column("messages sent", lambda row: row.of.link.sent_messages if row.of.link else None, "number", ",d"),
+        Column("bytes sent by the interface", lambda row: row.of.interface_sent_bytes, "number", ",d"),
+    ]
+    return Table.of(columns, rows, name="inferences")
 
 
 def most_confused(score: Score, pairs: int = 20) -> list[tuple[str, str, int]]:
-    """The classes most often taken for others: which, for which, how many images."""
+    """The classes most often taken for others: the true class, the predicted class, and how many images."""
     counts = [
         (score.classes[i].name, score.classes[j].name, images)
         for i, row in enumerate(score.confusion)
@@ -120,8 +126,8 @@ class Machine:
 
     name: str
     facts: dict[str, list[str]] = field(default_factory=dict)
-    cells: list[Shown] = field(default_factory=list)
-    trainings: list[Trained] = field(default_factory=list)
+    cells: list[RunRow] = field(default_factory=list)
+    trainings: list[TrainingRow] = field(default_factory=list)
 
     @property
     def page(self) -> str:
@@ -130,76 +136,80 @@ class Machine:
 
     @property
     def experiments(self) -> Table:
-        """A row an experiment: records, those that are valid, remarks, what the harness took."""
-        rows = []
-        for name in dict.fromkeys(shown.experiment for shown in self.cells):
-            of = [shown.record for shown in self.cells if shown.experiment == name]
-            overheads = sorted(record.overhead_s for record in of if record.overhead_s is not None)
-            watched = [record.watch for record in of if record.watch is not None]
-            rows.append(
-                (
-                    Field(name),
-                    number(len(of), 0),
-                    number(sum(record.status == "ok" for record in of), 0),
-                    number(len(watched), 0),
-                    number(sum(bool(watch.remarks) for watch in watched), 0),
-                    number(overheads[len(overheads) // 2] if overheads else None, 2),
-                    number(sum(record.duration_s for record in of) / 60, 1),
-                    Field(min(record.started_at for record in of)[:10]),
-                    Field(max(record.started_at for record in of)[:10]),
-                )
-            )
-        head = ("experiment", "records", "valid", "watched", "with remarks", "harness's own s, median", "minutes")
-        return Table("experiments", (*head, "first", "last"), rows, words=("experiment", "first", "last"))
+        """A row per experiment: records, valid ones, remarks, and the harness's own seconds."""
+        rows: dict[str, list[CellRecord]] = {}
+        for row in self.cells:
+            rows.setdefault(row.experiment, []).append(row.record)
+
+        def overhead_s(records: list[CellRecord]) -> float | None:
+            found = sorted(record.overhead_s for record in records if record.overhead_s is not None)
+            return found[len(found) // 2] if found else None
+
+        def remarked(records: list[CellRecord]) -> int:
+            return sum(bool(record.remarks) for record in records)
+
+        columns: list[Column[tuple[str, list[CellRecord]]]] = [
+            Column("experiment", lambda row: row[0]),
+            Column("records", lambda row: len(row[1]), "number"),
+            Column("valid", lambda row: sum(record.status == "ok" for record in row[1]), "number"),
+            Column("watched", lambda row: sum(record.watch is not None for record in row[1]), "number"),
+            Column("with remarks", lambda row: remarked(row[1]), "number"),
+            Column("harness's own s, median", lambda row: overhead_s(row[1]), "number", ",.2f"),
+            Column("minutes", lambda row: sum(record.duration_s for record in row[1]) / 60, "number", ",.1f"),
+            Column("first", lambda row: min(record.started_at for record in row[1])[:10]),
+            Column("last", lambda row: max(record.started_at for record in row[1])[:10]),
+        ]
+        return Table.of(columns, rows.items(), name="experiments")
 
     @property
     def commits(self) -> Table:
-        """A row a commit of which there are records."""
-        codes = [shown.record.code for shown in self.cells]
-        codes += [trained.record.code.model_dump() for trained in self.trainings]
-        counts = Counter((code.get("commit") or "", bool(code.get("dirty"))) for code in codes)
-        rows = [
-            (Field(commit), Field("with changes" if dirty else "as committed"), number(count, 0))
-            for (commit, dirty), count in counts.most_common()
+        """A row per commit of which there are records."""
+        counts = Counter((row.record.code.commit or "", bool(row.record.code.dirty)) for row in self.cells)
+        counts.update((row.record.code.commit or "", bool(row.record.code.dirty)) for row in self.trainings)
+        columns: list[Column[tuple[tuple[str, bool], int]]] = [
+            Column("commit", lambda row: row[0][0]),
+            Column("state", lambda row: "with changes" if row[0][1] else "as committed"),
+            Column("records", lambda row: row[1], "number"),
         ]
-        return Table("commits", ("commit", "state", "records"), rows, words=("commit", "state"))
+        return Table.of(columns, counts.most_common(), name="commits")
 
 
-def machines(shown: Iterable[Shown], trainings: Iterable[Trained]) -> list[Machine]:
+def machines(runs: Iterable[RunRow], trainings: Iterable[TrainingRow]) -> list[Machine]:
     """Every machine with its records, and each different thing that they say of it."""
     found: dict[str, Machine] = {}
-    for one in shown:
-        machine = found.setdefault(one.machine, Machine(one.machine))
-        machine.cells.append(one)
-        _note(machine, _of_run(one.record))
-    for trained in trainings:
-        machine = found.setdefault(trained.file.parts[0], Machine(trained.file.parts[0]))
-        machine.trainings.append(trained)
-        _note(machine, [*_flat(trained.record.machine.model_dump()), *_flat(trained.record.versions, "version of ")])
+    for row in runs:
+        machine = found.setdefault(row.machine, Machine(row.machine))
+        machine.cells.append(row)
+        _add_facts(machine, _facts_of_run(row.record))
+    for training in trainings:
+        machine = found.setdefault(training.file.parts[0], Machine(training.file.parts[0]))
+        machine.trainings.append(training)
+        facts = (*_flat(training.record.machine.model_dump()), *_flat(training.record.versions, "version of "))
+        _add_facts(machine, facts)
     return [found[name] for name in sorted(found)]
 
 
-def _of_run(record: RunRecord) -> Iterator[tuple[str, str]]:
-    yield from _flat(record.machine)
+def _facts_of_run(record: CellRecord) -> Iterator[tuple[str, str]]:
+    yield from _flat(record.machine.model_dump())
     for name in ("shaper", "congestion_control"):
-        yield from _flat({name: record.executor.get(name)})
+        yield from _flat({name: getattr(record.executor, name, None)})
     for party in record.parties:
         yield from _flat(party.versions, "version of ")
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     for name, value in values.items():
         if name not in _MOMENTARY and value is not None:
             yield prefix + name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _note(machine: Machine, facts: Iterable[tuple[str, str]]) -> None:
+def _add_facts(machine: Machine, facts: Iterable[tuple[str, str]]) -> None:
     for name, value in facts:
         values = machine.facts.setdefault(name, [])
         if value not in values:
             values.append(value)
 
 
-def rest(record: RunRecord | TrainingRecord, shown: Sequence[str]) -> dict[str, Any]:
-    """What of a record its page has not shown in another form, as JSON values."""
+def other_fields(record: CellRecord | TrainingRecord, shown: Sequence[str]) -> dict[str, Any]:
+    """The fields of a record that its page has not shown in another form, as JSON values."""
     return {name: value for name, value in record.model_dump(mode="json").items() if name not in shown and value}

@@ -1,39 +1,19 @@
-"""The report's figures: which records they show, and what is said of each point."""
+"""The report's figures of seconds: by operation, by network, and predicted against measured."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-from mpcvit_harness.claims import Claims
 from mpcvit_harness.formulas import operation_name
-from mpcvit_harness.measured import CLASSIFIERS, Measured, training_of
-from mpcvit_harness.predictions import points
-from mpcvit_harness.report.charts import Bar, Dot, DotRow, Part, Point, Rows, Scale, Scatter, Tick, front
-from mpcvit_harness.report.trainings import Trained, seconds_of
-from mpcvit_harness.verdicts import Evaluation
+from mpcvit_harness.report.charts import Bar, ChartPoint, Dot, DotRow, Part, Rows, Scale, Scatter, Tick
+from mpcvit_harness.stored import StoredRun
+from mpcvit_harness.tables.columns import cell_name, executor_name, median, remark_lines
+from mpcvit_harness.tables.predicted_latency import PredictedCell, predicted_cells
 from spu_bench import RunRecord
 
-DATA_SETS = {
-    "cifar10": "CIFAR-10",
-    "cifar100": "CIFAR-100",
-    "tiny_imagenet": "Tiny-ImageNet",
-    "fashion_mnist": "Fashion-MNIST",
-    "fashion-mnist": "Fashion-MNIST",
-}
-"""Titles of the data sets, by the names that records and facts have for them."""
-
-POINTS = {
-    "published": "the paper",
-    "mpcvit": "the paper, MPCViT",
-    "ours": "the paper's accuracy, our seconds",
-    "apart": "the same, where our seconds are not the paper's",
-    "trained": "our accuracy, our seconds",
-    "by_seconds": "the same, plans by seconds",
-}
-
 NETWORKS = ("loopback", "lan", "wan")
-"""Networks with a colour of their own; others share one."""
+"""Networks with a colour of their own; the others share one."""
 
 PARTS = {
     "compare": (
@@ -48,81 +28,40 @@ PARTS = {
     "matrix": ("matrix products", ("dot", "dot_general", "convolution")),
     "rest": ("all else", ()),
 }
-"""What the runtime's operations are parts of."""
-
-FRONTS = {kind: (kind,) for kind in ("ours", "trained", "by_seconds")} | {"published": ("published", "mpcvit")}
-"""Of which kinds of points a Pareto front is drawn."""
+"""The parts of an inference: their names, and the runtime's operations that belong to each."""
 
 
-def pareto(
-    claims: Claims, evaluations: Iterable[Evaluation], measured: Sequence[Measured], trainings: Sequence[Trained]
-) -> list[Scatter]:
-    """Accuracy against seconds over `wan`, a chart a data set: published rows, the same with our seconds, our own."""
-    answers = {number: e for e in evaluations for number in e.claim.numbers if e.value is not None}
-    by_data: dict[str, list[Point]] = {}
-    for fact in claims.facts:
-        if fact.latency_s is None or fact.accuracy_pct is None or "@" in fact.model:
-            continue  # a row of one number, or of another link
-        of_data = by_data.setdefault(DATA_SETS.get(fact.dataset, fact.dataset), [])
-        name = fact.name + (" with distillation" if fact.kd else "")
-        accuracy = f"{fact.accuracy_pct:.2f} % (the paper's)"
-        kind = "mpcvit" if fact.model.startswith("mpcvit") else "published"
-        said = f"{name}\n{accuracy}\n{fact.latency_s:.2f} s (the paper's)\n{fact.source}"
-        of_data.append(Point(fact.latency_s, fact.accuracy_pct, kind, _short(fact.model, fact.mu, fact.kd), said))
-        if (answer := answers.get((fact.line, "latency_s"))) and answer.value is not None:
-            measured_s = f"{answer.value:.2f} s measured, n = {answer.n}: {answer.verdict}"
-            ours = f"{name}\n{accuracy}\n{measured_s}\n{answer.claim.quantities[0].cell}"
-            kind = "apart" if answer.verdict == "not reproduced" else "ours"
-            href = answer.records[0].file.as_posix()
-            of_data.append(Point(answer.value, fact.accuracy_pct, kind, "", ours, href))
-    for title, point in _trained(measured, trainings):
-        by_data.setdefault(title, []).append(point)
-    return [
-        Scatter(
-            title=title,
-            x_label="seconds of one inference over wan",
-            y_label="accuracy, %",
-            x=Scale.around([point.x for point in of_data]),
-            y=Scale.around([point.y for point in of_data]),
-            points=of_data,
-            legend=POINTS,
-            lines=[(line, front(point for point in of_data if point.kind in kinds)) for line, kinds in FRONTS.items()],
-        )
-        for title, of_data in by_data.items()
-    ]
-
-
-def breakdown(measured: Iterable[Measured]) -> list[Rows]:
-    """Seconds by operation of what ran over `wan`, an experiment a panel, the slowest first."""
-    panels: dict[str, list[Measured]] = {}
-    for m in measured:
-        if m.cell.network_name == "wan" and any(party.operations for party in m.record.parties):
-            panels.setdefault(m.cell.experiment, []).append(m)
+def breakdown(runs: Iterable[StoredRun]) -> list[Rows]:
+    """Seconds by operation over `wan`, a panel per experiment, the slowest cell first."""
+    panels: dict[str, list[StoredRun]] = {}
+    for run in runs:
+        if run.cell.network_name == "wan" and any(party.operations for party in run.record.parties):
+            panels.setdefault(run.cell.experiment, []).append(run)
     found = []
     for title, of in panels.items():
-        of.sort(key=_median, reverse=True)
-        longest = _median(of[0])
-        bars = []
-        for m in of:
-            seconds = seconds_by_part(m.record)
-            parts = [
-                Part(kind, 100 * s / longest, f"{PARTS[kind][0]}: {s:.2f} s, {s / sum(seconds.values()):.0%}")
-                for kind, s in seconds.items()
-                if s / longest > 0.001
-            ]
-            name = _name(m)
-            if [_name(other) for other in of].count(name) > 1:
-                name += f", {m.record.executor.get('executor', '')}"
-            bars.append(Bar(name, m.file.as_posix(), parts, f"{_median(m):.2f} s"))
+        of.sort(key=median, reverse=True)
+        names = [cell_name(run) for run in of]
+        bars = [_bar(run, median(of[0]), names.count(cell_name(run)) > 1) for run in of]
         shown = {part.kind for bar in bars for part in bar.parts}
         found.append(Rows(title, {kind: PARTS[kind][0] for kind in PARTS if kind in shown}, bars, []))
     return found
 
 
+def _bar(run: StoredRun, longest_s: float, name_executor: bool) -> Bar:
+    seconds = seconds_by_part(run.record)
+    parts = [
+        Part(kind, 100 * s / longest_s, f"{PARTS[kind][0]}: {s:.2f} s, {s / sum(seconds.values()):.0%}")
+        for kind, s in seconds.items()
+        if s / longest_s > 0.001
+    ]
+    name = cell_name(run) + (f", {executor_name(run)}" if name_executor else "")
+    return Bar(name, run.file.as_posix(), parts, f"{median(run):.2f} s")
+
+
 def seconds_by_part(record: RunRecord) -> dict[str, float]:
     """Seconds of the last inference at the server, by PARTS.
 
-    SPU 0.3.1b0 counts what a reduction does in the reduction and once more in its comparisons: there only these count.
+    SPU 0.3.1b0 counts the comparisons of a reduction in the reduction and once more by themselves: only these count.
     """
     party = record.parties[0]
     twice = ("reduce",) if record.request.runtime.startswith("0.3.") else ()
@@ -134,21 +73,18 @@ def seconds_by_part(record: RunRecord) -> dict[str, float]:
     return seconds
 
 
-def networks(measured: Iterable[Measured]) -> list[Rows]:
-    """Seconds by network of every cell that ran over more than one, an experiment a panel, over a logarithmic scale."""
-    cells: dict[tuple[str, str], list[Measured]] = {}
-    for m in measured:
-        cells.setdefault((m.cell.experiment, _name(m)), []).append(m)
+def networks(runs: Iterable[StoredRun]) -> list[Rows]:
+    """Seconds by network of every cell that ran over more than one, a panel per experiment, on a logarithmic scale."""
+    cells: dict[tuple[str, str], list[StoredRun]] = {}
+    for run in runs:
+        cells.setdefault((run.cell.experiment, cell_name(run)), []).append(run)
+    several = {key: of for key, of in cells.items() if len({run.cell.network_name for run in of}) > 1}
     panels = []
-    several = {key: of for key, of in cells.items() if len({m.cell.network_name for m in of}) > 1}
     for experiment, keys in itertools.groupby(several, key=lambda key: key[0]):
         rows = {name: several[experiment, name] for _, name in keys}
-        scale = Scale.around([_median(m) for of in rows.values() for m in of], log=True)
-        ordered = sorted(rows.items(), key=lambda row: -max(map(_median, row[1])))
-        dots = [
-            DotRow(name, [Dot(_network(m), 100 * scale.share(_median(m)), _said(m), m.file.as_posix()) for m in of])
-            for name, of in ordered
-        ]
+        scale = Scale.around([median(run) for of in rows.values() for run in of], log=True)
+        ordered = sorted(rows.items(), key=lambda row: -max(map(median, row[1])))
+        dots = [DotRow(name, [_dot(run, scale) for run in of]) for name, of in ordered]
         kinds = {dot.kind for row in dots for dot in row.dots}
         legend = {kind: kind for kind in (*NETWORKS, "another") if kind in kinds}
         ticks = [Tick(100 * scale.share(value), f"{value:g} s") for value in scale.ticks()]
@@ -156,90 +92,36 @@ def networks(measured: Iterable[Measured]) -> list[Rows]:
     return panels
 
 
-def prediction(measured: Iterable[Measured]) -> Scatter | None:
+def _dot(run: StoredRun, scale: Scale) -> Dot:
+    network = run.cell.network_name
+    tip = f"{cell_name(run)}\n{network} ({executor_name(run)}): {run.seconds} s{remark_lines(run.record)}"
+    kind = network if network in NETWORKS else "another"
+    return Dot(kind, 100 * scale.share(median(run)), tip, run.file.as_posix())
+
+
+def prediction(runs: Iterable[StoredRun]) -> Scatter | None:
     """Predicted against measured seconds; None where no record keeps a prediction."""
-    found = points(measured)
-    if not found:
+    cells = predicted_cells(runs)
+    if not cells:
         return None
-    values = [value for point in found for value in (point.seconds, point.prediction.seconds)]
-    scale = Scale.around(values, log=True)
-    shown = [
-        Point(
-            point.seconds,
-            point.prediction.seconds,
-            point.measured.cell.protocol,
-            "",
-            f"{_name(point.measured)} over {point.measured.cell.network_name}\n{point.seconds:.2f} s measured\n"
-            f"{point.prediction.seconds:.2f} s predicted, {point.error:+.1%}",
-            point.measured.file.as_posix(),
-        )
-        for point in found
-    ]
+    scale = Scale.around([value for cell in cells for value in (cell.seconds, cell.prediction.seconds)], log=True)
+    points = [_predicted_point(cell) for cell in cells]
     return Scatter(
         title="Predicted and measured",
         x_label="seconds measured",
         y_label="seconds predicted",
         x=scale,
         y=scale,
-        points=shown,
-        legend={point.kind: point.kind for point in shown},
+        points=points,
+        legend={point.kind: point.kind for point in points},
         lines=[("equal", [(scale.low, scale.low), (scale.high, scale.high)])],
     )
 
 
-def _trained(measured: Sequence[Measured], trainings: Sequence[Trained]) -> list[tuple[str, Point]]:
-    """Points of our own models, by chart: where seconds were measured of trained weights, or of the same model."""
-    over_wan = [m for m in measured if m.cell.network_name == "wan"]
-    found = []
-    for trained in trainings:
-        record = trained.record
-        if not trained.counts or record.stage not in CLASSIFIERS or record.test is None:
-            continue
-        for m in seconds_of(trained, over_wan):
-            accuracy = f"{record.test.accuracy:.2%} of {record.test.images:,} test images"
-            tip = f"{record.name}\n{accuracy}\n{m.seconds} s measured: {_name(m)}"
-            kind = "by_seconds" if record.budget is not None and record.budget.rule == "seconds" else "trained"
-            point = Point(_median(m), 100 * record.test.accuracy, kind, record.name, tip, trained.page.as_posix())
-            found.append((_chart(record.data[0].name, m), point))
-    for m in over_wan:
-        made_by = m.record.program.made_by if m.record.program else {}
-        training = made_by.get("training")
-        if training and training_of(m.record, m.cell.name, trainings) is None:
-            accuracy = f"{training['test_accuracy']:.2%} of {training['test_images']:,} test images"
-            tip = f"{m.cell.name}\n{accuracy}\n{m.seconds} s measured"
-            point = Point(_median(m), 100 * training["test_accuracy"], "trained", m.cell.name, tip, m.file.as_posix())
-            found.append((_chart(training.get("data", "trained"), m), point))
-    return found
-
-
-def _chart(data: str, m: Measured) -> str:
-    """Where a point of ours belongs: what takes seconds is another thing where heads go one after another."""
-    made_by = m.record.program.made_by if m.record.program else {}
-    return DATA_SETS.get(data, data) + (", heads one after another" if made_by.get("kernels") == "paper" else "")
-
-
-def _short(model: str, mu: str | None, kd: bool) -> str:
-    """A published model's name in a picture."""
-    if model.startswith("mpcvit_"):
-        return ""  # ablations and MPCViT+: their tips name them
-    return f"{model.removesuffix('_vit').replace('_', ' ')}{f' {mu}' if mu else ''}{' KD' if kd else ''}"
-
-
-def _name(m: Measured) -> str:
-    """A cell, with what it ran on where that is not the usual."""
-    usual = {"semi2k", "beaver"}
-    return m.cell.name if m.cell.protocol in usual else f"{m.cell.name}, {m.cell.protocol}"
-
-
-def _network(m: Measured) -> str:
-    return m.cell.network_name if m.cell.network_name in NETWORKS else "another"
-
-
-def _said(m: Measured) -> str:
-    executor = m.record.executor.get("executor", "")
-    return f"{_name(m)}\n{m.cell.network_name} ({executor}): {m.seconds} s"
-
-
-def _median(m: Measured) -> float:
-    assert m.record.statistics is not None
-    return m.record.statistics.median
+def _predicted_point(cell: PredictedCell) -> ChartPoint:
+    run = cell.run
+    tip = (
+        f"{cell_name(run)} over {run.cell.network_name}\n{cell.seconds:.2f} s measured\n"
+        f"{cell.prediction.seconds:.2f} s predicted, {cell.error:+.1%}{remark_lines(run.record)}"
+    )
+    return ChartPoint(cell.seconds, cell.prediction.seconds, run.cell.protocol, "", tip, run.file.as_posix())

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from mpc_search.cost_table import CostTable
 from mpc_search.errors import SearchError
-from vit_models import AttentionPlan, top_k
+from vit_models import AttentionPlan, ModelError, top_k
 from vit_models.types import Params
 
 Values = npt.NDArray[np.float64]
 """Searched alphas or betas, (layers, units)."""
 
 Rule = Literal["global", "per_layer", "random"]
-RULES: tuple[Rule, ...] = get_args(Rule)
+"""How a budget chooses heads: over all layers, in every layer alike, or at random."""
 
 Level = Literal["layer", "head", "row"]
 """The unit that has an alpha of its own."""
@@ -117,8 +117,8 @@ def _largest(values: Values, share: float) -> npt.NDArray[np.int64]:
     """1 for the `share` of all units with the largest values, 0 for the others."""
     try:
         return top_k(values, share)
-    except ValueError as error:
-        raise SearchError(f"Cannot keep the share {share}: {error}.", "give a share from 0 to 1.") from error
+    except ModelError as error:
+        raise SearchError(error.problem, error.fix) from error
 
 
 def _plan(on: npt.NDArray[np.int64], level: Level) -> AttentionPlan:

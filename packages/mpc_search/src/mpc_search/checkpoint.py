@@ -12,7 +12,7 @@ from pathlib import Path
 from mpc_search.errors import SearchError
 from mpc_search.run_config import RunConfig, Stage
 from mpc_search.strict import StrictModel
-from vit_models import Model, load_params, save_params
+from vit_models import Model, ModelError, load_params, save_params
 from vit_models.types import Params
 
 
@@ -66,7 +66,7 @@ def load_checkpoint(path: str | Path) -> tuple[Model, Params, CheckpointOrigin]:
         model = Model.from_dict({name: content[name] for name in ("config", "attention", "plan", "gelu")})
         return model, load_params(directory / "params.npz"), CheckpointOrigin.model_validate(content["about"])
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        problem = str(error).splitlines()[0]
+        problem = error.problem if isinstance(error, ModelError) else str(error).splitlines()[0]
         raise SearchError(
             f"{directory} is not a checkpoint of this version ({problem}).", "train it again with `mpc-search retrain`."
         ) from error

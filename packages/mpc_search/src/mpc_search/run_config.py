@@ -13,11 +13,16 @@ from mpc_search.errors import SearchError
 from mpc_search.strict import Settings, StrictModel, first_problem
 
 Stage = Literal["teacher", "search", "retrain"]
+"""A training: of the teacher, of the search form, of the searched plan."""
+
 STAGES: tuple[Stage, ...] = get_args(Stage)
+"""Every stage, in the order of a whole search."""
 
 Scale = Literal["paper", "reduced", "smoke"]
 """The paper's own settings; hours on a small machine; minutes."""
+
 SCALES: tuple[Scale, ...] = get_args(Scale)
+"""Every scale, the largest first."""
 
 
 class DataConfig(StrictModel):

@@ -13,7 +13,7 @@ from mpc_search.data import ImageSet
 from mpc_search.errors import SearchError
 from mpc_search.plaintext import accuracy, plaintext_logits
 from mpc_search.record import ClassReport, PrivateScore, Score
-from vit_models import Model
+from vit_models import Model, ModelError
 from vit_models.types import Params
 
 _CHUNK = 2000
@@ -32,10 +32,8 @@ def score(model: Model, params: Params, data: ImageSet, kernels: str = "plain") 
             plaintext_logits(model, params, data.take(rows[i : i + _CHUNK]).images, kernels=kernels)
             for i in range(0, len(data), _CHUNK)
         ]
-    except ValueError as error:
-        raise SearchError(
-            f"The model cannot be evaluated: {error}.", "use a known kernel set, and images of the model's size."
-        ) from error
+    except ModelError as error:
+        raise SearchError(error.problem, error.fix) from error
     return score_logits(np.concatenate(parts), data)
 
 
@@ -105,9 +103,7 @@ def private_score(
                 expected=plain,
                 timeout_s=timeout_s,
             )
-        except ValueError as error:
-            raise SearchError(f"The model cannot be exported: {error}.", "use a known kernel set.") from error
-        except SpuBenchError as error:
+        except (ModelError, SpuBenchError) as error:
             raise SearchError(error.problem, error.fix, "failed") from error
     assert record.accuracy is not None and record.logits is not None
     found = record.accuracy

@@ -23,7 +23,7 @@ from mpc_search.run_config import DataConfig, RunConfig, Stage
 from mpc_search.scoring import score
 from mpc_search.step import Teacher
 from mpc_search.trainer import TrainingJob, TrainingResult, fit, params_sha256, run_directory
-from vit_models import AttentionPlan, Model, count_params, flatten, get_config, unflatten
+from vit_models import AttentionPlan, Model, ModelError, count_params, flatten, get_config, unflatten
 from vit_models.types import Params
 
 
@@ -85,8 +85,8 @@ def make_model(config: RunConfig, classes: int, attention: str, plan: AttentionP
     try:
         shape = get_config(config.model.config, num_classes=classes, **config.model.overrides)
         return Model(shape, attention, plan, config.model.gelu)
-    except ValueError as error:
-        raise SearchError(f"{error}.", "change the model's config, attention or plan.") from error
+    except ModelError as error:
+        raise SearchError(error.problem, error.fix) from error
 
 
 def run_stage(task: StageTask, *, force: bool = False, quiet: bool = False) -> TrainingRecord:

@@ -25,7 +25,6 @@ from mpc_search.run_config import RunConfig
 from mpc_search.saved_state import RunProgress, SavedState, copy_to_host
 from mpc_search.step import STEP_METRICS, StepFunctions, Teacher, TrainState
 from vit_models import Model, flatten
-from vit_models.heads import parse
 from vit_models.types import Params
 
 _EVALUATION_BATCH = 512
@@ -51,7 +50,7 @@ class TrainingJob:
 
     def __post_init__(self) -> None:
         distill, search = self.config.distill, self.config.search
-        if self._mixes and not self.searches_alpha:
+        if self.model.is_search_form and not self.searches_alpha:
             raise SearchError(f"Attention {self.model.attention} needs a plan.", "give --plan, or search for a plan.")
         if self.search and not self.searches_alpha and not self.searches_beta:
             raise SearchError("There is nothing to search.", "use a mix without a plan, or set search.gelu_level.")
@@ -67,15 +66,9 @@ class TrainingJob:
             self.costs.check(self.model.config)
 
     @property
-    def _mixes(self) -> bool:
-        """True if the attention has two variants and no plan says which heads have which."""
-        planned = self.model.plan is not None and self.model.plan.attention is not None
-        return not planned and parse(self.model.attention)[1] is not None
-
-    @property
     def searches_alpha(self) -> bool:
         """True if every layer, head or row gets an alpha."""
-        return self.search and self._mixes and self.config.search.level != "none"
+        return self.search and self.model.is_search_form and self.config.search.level != "none"
 
     @property
     def searches_beta(self) -> bool:

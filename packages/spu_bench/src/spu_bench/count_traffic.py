@@ -1,4 +1,4 @@
-"""Bytes and messages of SPU's link for a runtime that does not count them: one more run, over a relay that does."""
+"""Bytes and messages of the link of a runtime that does not count them: one more run, over a relay that does."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from spu_bench.errors import SpuBenchError
 from spu_bench.executors.docker import DockerExecutor
 from spu_bench.executors.loopback import LoopbackExecutor
 from spu_bench.network import LOOPBACK
-from spu_bench.party.spu_profile import Traffic
-from spu_bench.party_processes import COUNTER, LOG, lay_out, make_session, run_parties
+from spu_bench.party_processes import COUNTER, LOG, make_directories, make_session, run_parties
 from spu_bench.program import Program
-from spu_bench.record import Request, RunRecord
+from spu_bench.record import Request, RunRecord, Traffic
 
 
 def counts_itself(runtime: str) -> bool:
-    """Whether that runtime counts its link's bytes and messages."""
+    """Whether that runtime counts the bytes and messages of its link."""
     return runtimes.get(runtime).counted_by != "relay"
 
 
@@ -28,14 +27,14 @@ def count_traffic(request: Request, program: Program, scratch: Path) -> list[Tra
     """What each party sends and receives in one inference of `program`, in rank order; not timed.
 
     The run is on loopback, with the Program's own sample: neither bytes nor messages depend on the link or the input.
-    Where this host has not that runtime, all of it is in one container of the image that has. Raises SpuBenchError as
-    the run itself would.
+    Where this host does not have the runtime, the run is in one container of the image that has it. Raises
+    SpuBenchError as the run itself would.
     """
     runtime = runtimes.get(request.runtime)
     if runtimes.missing(runtime):
         return _count_in_container(request, program, scratch, runtime)
     once = request.model_copy(update={"repeats": 1, "warmup": 0})
-    directories = lay_out(scratch, request.protocol, program, None)
+    directories = make_directories(scratch, request.protocol, program, None)
     executor = LoopbackExecutor(runtime)
     with executor.open(LOOPBACK, directories) as hosts:
         session = make_session(once, hosts)
@@ -51,8 +50,8 @@ def count_traffic(request: Request, program: Program, scratch: Path) -> list[Tra
     traffic = [each for each in counted if each is not None and each.sent_messages]
     if len(traffic) < len(outcomes):
         raise SpuBenchError(
-            "The relay saw no message of SPU's link.",
-            "leave the link's protocol (brpc_channel_protocol) alone.",
+            "The relay saw no message on the link.",
+            "leave the link option brpc_channel_protocol at its default.",
             "failed",
         )
     return traffic
@@ -70,8 +69,12 @@ def _count_in_container(
     with DockerExecutor(runtime=runtime).open(LOOPBACK, [directory]) as hosts:
         hosts[0].start(command, environment={}, log=LOG).wait()
     if not (directory / "record.json").exists():
-        said = (directory / LOG).read_text(errors="replace").strip().splitlines() or ["no word of it"]
-        raise SpuBenchError(f"Counting in a container failed: {said[-1]}", "run it on this host.", "failed")
+        said = (directory / LOG).read_text(errors="replace").strip().splitlines() or ["its log is empty"]
+        raise SpuBenchError(
+            f"Counting in a container failed: {said[-1]}",
+            f"install the runtime on this host: {runtime.install_command}",
+            "failed",
+        )
     record = RunRecord.load(directory / "record.json")
     if record.failure is not None:
         raise SpuBenchError(record.failure.problem, record.failure.fix, record.failure.reason)

@@ -1,8 +1,9 @@
-"""A relay that counts what passes over SPU's link: for a version of SPU that does not count itself.
+"""A relay that counts what passes over SPU's link, for a version of SPU that does not count.
 
 It stands between parties on loopback, reads the frames of brpc's standard protocol, and passes every byte on.
 SPU's link sends a message as one frame, or in chunks of which the first has offset 0 (yasl/link/transport/channel.proto
-of SPU 0.3.1b0): so many messages, whatever the chunks. Its acknowledgements come the same way, and are no messages.
+of SPU 0.3.1b0). A message counts once, whatever its chunks; the link's acknowledgements, which come in the same way, do
+not count.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-_HEAD = struct.Struct(">4sII")  # "PRPC", size of the body, size of the meta data at its front
+from spu_bench import wire
+
 _COUNTS = struct.Struct("<4q")
 """A counter file: bytes sent and received, messages sent and received, of one party."""
 _ACKNOWLEDGEMENT = b"ACK\x01\0"
@@ -24,7 +26,7 @@ _ACKNOWLEDGEMENT = b"ACK\x01\0"
 class CountingRelay:
     """Relays to the parties that listen on 127.0.0.1 at `ports`; `seen_at` are the ports to give to their peers.
 
-    `counters` are the files, one a party in rank order, in which the counts stand at any time.
+    `counters` are the files, one for each party in rank order, that hold the counts at any time.
     """
 
     def __init__(self, ports: Sequence[int], counters: Sequence[Path]) -> None:
@@ -68,8 +70,12 @@ class CountingRelay:
     def _carry_requests(self, receiver: int, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError, EOFError), source.makefile("rb") as stream:
             while True:
-                head = _exactly(stream.read(_HEAD.size), _HEAD.size)
-                _, body_size, meta_size = _HEAD.unpack(head)
+                head = _exactly(stream.read(wire.FRAME_HEAD.size), wire.FRAME_HEAD.size)
+                try:
+                    body_size, meta_size = wire.read_frame_head(head)
+                except wire.WireError:  # of another protocol, which passes without being counted
+                    sink.sendall(head + stream.read1())
+                    continue
                 body = _exactly(stream.read(body_size), body_size)
                 self._count(receiver, memoryview(body)[meta_size:])
                 sink.sendall(head + body)
@@ -92,39 +98,25 @@ def read_push(request: memoryview) -> tuple[int, bytes, int, int]:
     """A PushRequest's sender and key, the bytes of payload that it carries, and their offset in the message."""
     sender = size = offset = 0
     key = b""
-    for number, value in _fields(request):
-        if number == 1 and isinstance(value, int):
-            sender = value
-        elif number == 2 and not isinstance(value, int):
+    for number, value in _values(request):
+        if isinstance(value, int):
+            sender = value if number == 1 else sender
+        elif number == 2:
             key = bytes(value)
-        elif number == 3 and not isinstance(value, int):
+        elif number == 3:
             size = len(value)
-        elif number == 5 and not isinstance(value, int):
-            offset = next((int(n) for k, n in _fields(value) if k == 2 and isinstance(n, int)), 0)
+        elif number == 5:
+            offset = next((inner for at, inner in _values(value) if at == 2 and isinstance(inner, int)), 0)
     return sender, key, size, offset
 
 
-def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    position = 0
-    while position < len(message):
-        tag, position = _varint(message, position)
-        value, position = _varint(message, position)
-        if tag & 7 == 2:
-            yield tag >> 3, message[position : position + value]
-            position += value
-        else:
-            yield tag >> 3, value
-
-
-def _varint(data: memoryview, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[position]
-        value |= (byte & 127) << shift
-        position += 1
-        if byte < 128:
-            return value, position
-        shift += 7
+def _values(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """Numbers and values of the fields that are numbers or bytes."""
+    for field in wire.fields(message):
+        if field.kind == wire.BYTES:
+            yield field.number, message[field.value : field.end]
+        elif field.kind == wire.VARINT:
+            yield field.number, wire.read_varint(message, field.value)[0]
 
 
 def _exactly(data: bytes, size: int) -> bytes:

@@ -1,18 +1,35 @@
-"""The one error that users see: what is wrong, and what to do about it."""
+"""The one error that users see: what is wrong, and what to do about it. Python 3.8, standard library only."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal, Optional
+
+Reason = Literal["bad_input", "environment", "peer", "walltime", "memory", "link", "wrong_result", "failed"]
+
+REASONS: dict[Reason, str] = {
+    "bad_input": "a Program, option or argument that cannot run",
+    "environment": "something this machine lacks: a port, a right, a kernel feature, disk space",
+    "peer": "a party did not connect, left, or died",
+    "walltime": "the time limit was reached",
+    "memory": "a party was killed for its memory",
+    "link": "the link that was measured is not the one that was asked for",
+    "wrong_result": "the run is complete, but its logits are wrong",
+    "failed": "anything else",
+}
+
+DEBUG = "SPU_BENCH_DEBUG"
+"""The environment variable that shows logs and tracebacks beside an error's one line."""
 
 
 class SpuBenchError(Exception):
     """A failure with a fix and a typed reason.
 
-    `problem` says in one line what is wrong, `fix` what to do about it. `reason` is one word of `REASONS`; it ends up
+    `problem` says in one line what is wrong, `fix` what to do about it. `reason` is one word of `REASONS`; it is kept
     in the record of a failed cell.
     """
 
-    def __init__(self, problem: str, fix: str, reason: str = "failed") -> None:
+    def __init__(self, problem: str, fix: str, reason: Reason = "failed") -> None:
         if reason not in REASONS:
             raise ValueError(f"unknown reason {reason!r}: use one of {sorted(REASONS)}")
         super().__init__(f"{problem} Fix: {fix}")
@@ -20,25 +37,23 @@ class SpuBenchError(Exception):
         self.fix = fix
         self.reason = reason
 
-
-REASONS = {
-    "bad_input": "a Program, option or argument that cannot run",
-    "environment": "something this machine lacks: a port, a right, a kernel feature, disk space",
-    "peer": "a party never came, left, or died",
-    "walltime": "the time limit was reached",
-    "memory": "a party was killed for its memory",
-    "link": "the probed link is not the link that was asked for",
-    "failed": "anything else",
-}
+    def parts(self) -> dict[str, str]:
+        """`reason`, `problem` and `fix` by name: the fields of record.Failure."""
+        return {"reason": self.reason, "problem": self.problem, "fix": self.fix}
 
 
-def killed(who: str, number: int) -> SpuBenchError:
-    """The failure of `who`, a process that a signal ended; by 9 the kernel ends one for its memory."""
+def killed(who: str, number: int, last_words: Optional[str] = None) -> SpuBenchError:
+    """The failure of `who`, a process that a signal ended; by signal 9 the kernel ends one for its memory."""
     if number == 9:
         return SpuBenchError(
-            f"{who} was killed by signal 9.", "give it more memory, or see the kernel's log.", "memory"
+            f"{who} was killed by signal 9.", "give it more memory, or read the kernel's log.", "memory"
         )
-    return SpuBenchError(f"{who} was killed by signal {number}.", "see the party's log (--keep-logs).", "failed")
+    said = f": {last_words}" if last_words else "."
+    return SpuBenchError(
+        f"{who} was killed by signal {number}{said}",
+        "read the party's log (--keep-logs DIRECTORY).",
+        "failed",
+    )
 
 
 def last_line(text: str, default: str) -> str:

@@ -1,4 +1,4 @@
-"""The parties' processes of one run: what each gets, their start, their end, and why one failed."""
+"""The parties' processes of one run: the files that each gets, their start, their end, and why one failed."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from pathlib import Path
 
 import tomli_w
 
-from spu_bench.errors import SpuBenchError, killed
+from spu_bench import protocols
+from spu_bench.errors import DEBUG, SpuBenchError, killed
 from spu_bench.executors.base import Host, PartyProcess
-from spu_bench.options import PROTOCOLS
-from spu_bench.party.spu095 import CLIENT, SERVER
+from spu_bench.party import CLIENT, SERVER
+from spu_bench.party.reasons import SEE_LOG
 from spu_bench.program import Program, read_npz
 from spu_bench.record import PartyOutcome, Request
 from spu_bench.session import PartyAddress, Session
@@ -24,18 +25,18 @@ INPUT, OUTPUTS, OUTCOME, LOG = "input.npz", "outputs.npz", "outcome.json", "part
 LINK, COUNTER = "link.toml", "counter"
 _EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _POLL_S = 0.05
-_GRACE_S = 3.0  # what a party gets to end by itself after a peer has failed
+_GRACE_S = 10.0  # in which a party ends by itself after a peer has failed
 
 
-def lay_out(scratch: Path, protocol: str, program: Program, inputs: Path | None) -> list[Path]:
+def make_directories(scratch: Path, protocol: str, program: Program, inputs: Path | None) -> list[Path]:
     """Give each party of `protocol` a directory below `scratch`, with what is public and its own secret only."""
-    directories = [scratch / f"party-{rank}" for rank in range(PROTOCOLS[protocol])]
+    directories = [scratch / f"party-{rank}" for rank in range(protocols.get(protocol).parties)]
     for rank, directory in enumerate(directories):
-        _lay_out(directory, rank, program, inputs)
+        _fill(directory, rank, program, inputs)
     return directories
 
 
-def _lay_out(directory: Path, rank: int, program: Program, inputs: Path | None) -> None:
+def _fill(directory: Path, rank: int, program: Program, inputs: Path | None) -> None:
     copy = directory / "program"
     copy.mkdir(parents=True)
     names = ["program.json", program.manifest.module.file, "public.npz"]
@@ -47,7 +48,7 @@ def _lay_out(directory: Path, rank: int, program: Program, inputs: Path | None) 
         if (program.path / name).exists():
             shutil.copyfile(program.path / name, copy / name)
     if rank == CLIENT and inputs is not None:
-        read_npz(inputs)  # the client checks it against the Program; a file that is none is found here
+        read_npz(inputs)  # the client checks it against the Program; a file that is not an npz is found here
         shutil.copyfile(inputs, directory / INPUT)
 
 
@@ -65,10 +66,10 @@ def make_session(request: Request, hosts: list[Host]) -> Session:
 
 
 def free_ports(count: int) -> list[int]:
-    """So many ports of this machine, each with a successor that is free too. On hosts of their own any port is free.
+    """Free ports of this machine, `count` of them, each with a successor that is free too.
 
-    From below the range of which the kernel takes ports for connections: none of those that other processes make
-    until the parties listen can take it away.
+    They are below the range from which the kernel takes ports for connections, so that no connection of another
+    process takes one before the parties listen. On a host of its own every port of a party is free.
     """
     least, most, draw = 10_000, int(_EPHEMERAL.read_text().split()[0]), random.SystemRandom()
     if most < 2 * least:
@@ -90,7 +91,7 @@ def free_ports(count: int) -> list[int]:
 def run_parties(hosts: list[Host], directories: list[Path], session: Session, timeout_s: float) -> list[PartyOutcome]:
     """Start every party, wait for all, and read their outcomes.
 
-    Raises PartiesFailed with the first cause of a failure, and the outcomes that there are.
+    Raises PartiesFailed with the first cause of a failure, and the outcomes that were written.
     """
     link = tomli_w.dumps(session.model_dump(mode="json", exclude_none=True))
     for directory in directories:
@@ -130,9 +131,9 @@ def _arguments(host: Host, directory: Path) -> list[str]:
 
 @contextlib.contextmanager
 def _started(host: Host, arguments: list[str]) -> Iterator[PartyProcess]:
-    # SPU's matrix product spins up to four threads whatever the machine has: two parties on two cores would starve
-    # each other, so each is capped to the cores that are its own.
-    process = host.start(arguments, environment={"OMP_THREAD_LIMIT": str(host.cores)}, log=LOG)
+    # SPU's matrix product spins up to four threads on any machine: two parties on two cores would starve each other,
+    # so each is limited to the cores that are its own.
+    process = host.start(arguments, environment={"OMP_THREAD_LIMIT": str(host.cores), DEBUG: "1"}, log=LOG)
     try:
         yield process
     finally:
@@ -142,7 +143,7 @@ def _started(host: Host, arguments: list[str]) -> Iterator[PartyProcess]:
 
 
 def _wait(processes: list[PartyProcess], timeout_s: float) -> list[int | None]:
-    """Exit statuses; None for a party that is to be stopped: the time is up, or another failed a moment ago."""
+    """Exit statuses; None for a party that has to be stopped: the time is up, or another party has failed."""
     deadline = time.monotonic() + timeout_s
     while True:
         statuses = [process.poll() for process in processes]
@@ -164,12 +165,12 @@ def _cause(
     directories: list[Path],
     timeout_s: float,
 ) -> SpuBenchError:
-    """What made a run fail: a party that died without a word, else what one said of itself, else of a peer."""
+    """What made a run fail: a party that left no outcome, else what one reports of itself, else of a peer."""
     failed = {rank: status for rank, status in enumerate(statuses) if status}
     if not failed:  # none failed before the rest was stopped
         return SpuBenchError(
             f"The run did not end within its limit of {timeout_s:.0f} s.",
-            "raise --timeout, or ask for less.",
+            "raise --timeout, or lower --repeats.",
             "walltime",
         )
     for rank, status in failed.items():
@@ -186,6 +187,4 @@ def _died(rank: int, status: int, directory: Path) -> SpuBenchError:
     if status < 0 or status > 128:
         return killed(f"Party {rank}", -status if status < 0 else status - 128)
     last = next((line for line in reversed((directory / LOG).read_text(errors="replace").splitlines()) if line), "")
-    return SpuBenchError(
-        f"Party {rank} ended with status {status}: {last.strip()}", "see the party's log (--keep-logs).", "failed"
-    )
+    return SpuBenchError(f"Party {rank} ended with status {status}: {last.strip()}", SEE_LOG, "failed")

@@ -1,4 +1,4 @@
-"""Reading a Program: the directory that carries a model from JAX to MPC (docs/program-format.md)."""
+"""Reading a Program: the directory that brings a model from JAX to MPC (docs/program-format.md)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from spu_bench.errors import SpuBenchError
+from spu_bench.party import Holder
 
 Array = npt.NDArray[Any]
-Holder = Literal["server", "client", "public"]
-EXPORT_AGAIN = "export the Program again and copy the whole directory."
+EXPORT_ANEW = "export the Program again and copy the whole directory."
+
+CACHED_OPERAND = b"make_cached_var"
+"""The custom call by which a module asks SPU to keep an operand's mask. SPU 0.9.5 then draws the same part of a party's
+stream twice (libspu/mpc/semi2k/beaver/beaver_impl/beaver_tfp.cc), which gives the mask, and so the operand, away."""
 
 
 class ArraySpec(BaseModel):
@@ -92,7 +96,7 @@ def manifest_fingerprint(manifest: dict[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Program:
-    """A Program on disk; its manifest is checked, its arrays are read only by whoever holds them."""
+    """A Program on disk. Its manifest is checked; its arrays are read only by the party that holds them."""
 
     path: Path
     manifest: Manifest
@@ -102,7 +106,7 @@ class Program:
         return [argument for argument in self.manifest.arguments if argument.holder == holder]
 
     def module(self) -> bytes:
-        """The serialized HLO module. Raises SpuBenchError if it is not the one that the manifest names."""
+        """The serialized HLO module. Raises SpuBenchError where its checksum is not the manifest's."""
         path = self.path / self.manifest.module.file
         try:
             data = path.read_bytes()
@@ -110,6 +114,12 @@ class Program:
             raise _broken(path, f"cannot be read ({error.strerror})") from error
         if hashlib.sha256(data).hexdigest() != self.manifest.module.sha256:
             raise _broken(path, "does not match its checksum")
+        if CACHED_OPERAND in data:
+            raise SpuBenchError(
+                f"{path} marks operands that SPU opens once and keeps. This gives one party's secrets to the other.",
+                "export the Program without the mark, see docs/security.md.",
+                "bad_input",
+            )
         return data
 
     def arrays(self, holder: Holder, source: Path | None = None) -> dict[str, Array]:
@@ -148,7 +158,7 @@ def load_program(path: str | Path) -> Program:
     """Read and check the manifest of the Program at `path`.
 
     Raises SpuBenchError where the directory, the manifest or its fingerprint is not right. Arrays are checked when the
-    party that holds them reads them: a client's host need not have the server's.
+    party that holds them reads them: a client's host need not have the server's arrays.
     """
     directory = Path(path)
     manifest_path = directory / "program.json"
@@ -201,7 +211,7 @@ def check_array(path: Path, spec: ArraySpec, array: Array, *, is_sample: bool) -
             f"The array {spec.name!r} in {path} has shape {array.shape}, the Program takes {spec.shape}.",
             "give it that shape; of a client's input the first axis may be a multiple."
             if not is_sample
-            else EXPORT_AGAIN,
+            else EXPORT_ANEW,
             "bad_input",
         )
     if is_sample and array_checksum(array) != spec.sha256:
@@ -209,4 +219,4 @@ def check_array(path: Path, spec: ArraySpec, array: Array, *, is_sample: bool) -
 
 
 def _broken(path: Path, what: str) -> SpuBenchError:
-    return SpuBenchError(f"{path} {what}.", EXPORT_AGAIN, "bad_input")
+    return SpuBenchError(f"{path} {what}.", EXPORT_ANEW, "bad_input")

@@ -6,24 +6,54 @@ import os
 import platform
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 from spu_bench.source_files import source_hash
+from spu_bench.strict import Strict
 
 
-def machine() -> dict[str, Any]:
-    """The machine: processor, cores, memory in bytes, kernel, and how busy it was (load, swap used in bytes)."""
-    return {
-        "cpu": _cpu_model(),
-        "cores": len(os.sched_getaffinity(0)),
-        "memory_bytes": psutil.virtual_memory().total,
-        "kernel": platform.release(),
-        "system": platform.system(),
-        "load_1min": os.getloadavg()[0],
-        "swap_used_bytes": psutil.swap_memory().used,
-    }
+class Machine(Strict):
+    """A machine: processor, cores that this process may use, memory and swap in bytes, kernel, load over a minute."""
+
+    cpu: str
+    cores: int
+    memory_bytes: int
+    kernel: str
+    system: str
+    load_1min: float
+    swap_used_bytes: int
+
+
+class SourceVersion(Strict):
+    """A version of spu_bench: the hash of its source files; in a git tree the commit, and whether there are changes.
+
+    Changes below results/ do not count. The hash says where a number comes from; it does not decide about reuse
+    (`spu_bench.measurement_version`).
+    """
+
+    source: str
+    commit: str | None = None
+    dirty: bool | None = None
+
+
+class CodeVersion(SourceVersion):
+    """The code that made a record; `recounted_by` is the code that counted bytes and messages, where that was later."""
+
+    recounted_by: SourceVersion | None = None
+
+
+def machine() -> Machine:
+    """This machine as it is now."""
+    return Machine(
+        cpu=_cpu_model(),
+        cores=len(os.sched_getaffinity(0)),
+        memory_bytes=psutil.virtual_memory().total,
+        kernel=platform.release(),
+        system=platform.system(),
+        load_1min=os.getloadavg()[0],
+        swap_used_bytes=psutil.swap_memory().used,
+    )
 
 
 def machine_name() -> str:
@@ -33,16 +63,15 @@ def machine_name() -> str:
     return f"{words}-{len(os.sched_getaffinity(0))}c-{gib}g"
 
 
-def code(directory: Path | None = None) -> dict[str, Any]:
-    """The hash of this package's source; in a git tree also its commit, and whether it has changes outside results/."""
+def code(directory: Path | None = None) -> CodeVersion:
+    """The version of this package, with the commit of the git tree that `directory` (default: this file) is in."""
     where = directory or Path(__file__).parent
-    found: dict[str, Any] = {"source": source_hash()}
     try:
         commit = _git(where, "rev-parse", "HEAD")
         dirty = bool(_git(where, "status", "--porcelain", "--", ":/", ":!/results"))
     except (OSError, subprocess.CalledProcessError):
-        return found
-    return {**found, "commit": commit, "dirty": dirty}
+        return CodeVersion(source=source_hash())
+    return CodeVersion(source=source_hash(), commit=commit, dirty=dirty)
 
 
 def _git(where: Path, *arguments: str) -> str:

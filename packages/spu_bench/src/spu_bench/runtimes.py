@@ -1,7 +1,7 @@
-"""What a Program runs on, versions of SPU and its peers, and the Python environment that each needs.
+"""What a Program runs on: versions of SPU and its peers, and the Python environment that each needs.
 
 Today's SPU runs in the environment of this package. Any other runtime has an environment of its own, made once by
-`spu-bench runtime install`, and a subpackage here with its requirements and the party that runs there.
+`spu-bench runtime install`, and a folder in `spu_bench.party` with its requirements and its backend.
 """
 
 from __future__ import annotations
@@ -18,30 +18,40 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
+from spu_bench import protocols
 from spu_bench.errors import SpuBenchError
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """A library that runs Programs, at one version: `version` is its name here, `title` the one in messages.
+    """A library that runs Programs, at one version: `version` is its name here, `title` its name in messages.
 
-    `protocols` are those that it can run here, the first its default; `package` is the subpackage of its party and
-    `python` the version of Python that this needs (None: this environment's). `image` is the Docker image that has it
-    (None: there is none), `least_cores` how many cores a party has to see. `counted_by` says who counts its link's
-    bytes and messages (`record.PartyOutcome`), `tables` which tables of `Options` it takes; `defaults` are settings of
-    the table `runtime` for what the user leaves out.
+    `backend` is the module that its party runs, and `python` the version of Python that this needs (None: this
+    package's own environment). `image` is the Docker image that has it (None: there is none), `least_cores` how many
+    cores a party has to see. `counted_by` says who counts the bytes and messages of its link (`record.PartyOutcome`),
+    `tables` which tables of `Options` it takes; `defaults` are settings of the table `runtime` that are used where the
+    user gives none.
     """
 
     version: str
     title: str
-    protocols: tuple[str, ...]
+    backend: str
     counted_by: Literal["profile", "relay", "crypten"]
     image: str | None = None
-    package: str | None = None
     python: str | None = None
     least_cores: int = 1
     tables: tuple[str, ...] = ("runtime",)
     defaults: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """The protocols that it has, the first its default."""
+        return protocols.on_runtime(self.version)
+
+    @property
+    def folder(self) -> Path:
+        """The folder of its backend and its pinned packages."""
+        return Path(str(resources.files("spu_bench"))) / "party" / self.backend.split(".")[2]
 
     @property
     def home(self) -> Path:
@@ -52,7 +62,7 @@ class Runtime:
 
     @property
     def install_command(self) -> str:
-        """What makes or mends the environment."""
+        """The command that makes the environment, or replaces it."""
         return f"spu-bench runtime install {self.version}"
 
 
@@ -64,7 +74,7 @@ RUNTIMES = {
         Runtime(
             "0.9.5",
             "SPU 0.9.5",
-            ("semi2k", "cheetah", "aby3", "ref2k"),
+            backend="spu_bench.party.spu095",
             counted_by="profile",
             image="spu-bench:reference",
             tables=("runtime", "compiler", "link"),
@@ -73,21 +83,27 @@ RUNTIMES = {
         Runtime(
             "0.3.1b0",
             "SPU 0.3.1b0",
-            ("semi2k", "cheetah"),
+            backend="spu_bench.party.spu03.backend",
             counted_by="relay",
             image="spu-bench:paper",
-            package="spu03",
             python="3.8",
             least_cores=2,  # on one core it divides by its number of worker threads: one less than it sees cores
             tables=("runtime", "link"),
             defaults=_SPU_DEFAULTS,
         ),
         Runtime(
-            "crypten-0.4.1", "CrypTen 0.4.1", ("beaver",), counted_by="crypten", package="crypten04", python="3.11"
+            "crypten-0.4.1",
+            "CrypTen 0.4.1",
+            backend="spu_bench.party.crypten04.backend",
+            counted_by="crypten",
+            python="3.11",
         ),
     )
 }
+"""Every runtime by its version."""
+
 NEWEST = "0.9.5"
+"""The runtime that a run uses where none is named."""
 
 
 def get(version: str) -> Runtime:
@@ -100,7 +116,7 @@ def get(version: str) -> Runtime:
 def interpreter(runtime: Runtime) -> Path:
     """The interpreter of an installed `runtime` that is not this package's own.
 
-    Raises SpuBenchError ("environment") with the command that mends it where the environment is missing, or holds
+    Raises SpuBenchError ("environment") with the command that fixes it, where the environment is missing or has
     other versions than it should.
     """
     return _checked(runtime, runtime.home / "bin" / "python")
@@ -120,7 +136,7 @@ def _checked(runtime: Runtime, path: Path) -> Path:
     for name, wanted in _requirements(runtime).items():
         if found.get(name) != wanted:
             raise SpuBenchError(
-                f"{runtime.title} needs {name} {wanted}, its environment has {found.get(name, 'none')}.",
+                f"{runtime.title} requires {name} {wanted}, and its environment has {found.get(name, 'none')}.",
                 f"{runtime.install_command}",
                 "environment",
             )
@@ -128,7 +144,7 @@ def _checked(runtime: Runtime, path: Path) -> Path:
 
 
 def require(runtime: Runtime) -> None:
-    """SpuBenchError ("environment") with the command that mends it, where this host cannot run `runtime`."""
+    """Raise SpuBenchError ("environment"), with the command that fixes it, where this host cannot run `runtime`."""
     if runtime.python is not None:
         interpreter(runtime)
 
@@ -149,20 +165,22 @@ _VERSIONS = (
 
 
 def clean_environment() -> dict[str, str]:
-    """This process's environment without what would lead another interpreter to this one's modules and versions."""
+    """This process's environment variables without those that point an interpreter to this one's modules."""
     own = ("PYTHONPATH", "PYTHONHOME", "PIP_CONSTRAINT")
     return {name: value for name, value in os.environ.items() if name not in own}
 
 
 def install(runtime: Runtime, python: Path | None = None) -> Path:
-    """Make the environment of `runtime` anew, whole or not at all; returns its interpreter.
+    """Make the environment of `runtime`, whole or not at all; returns its interpreter.
 
     `python` is an interpreter of the version that it needs (None: one that is found on this host). Raises
     SpuBenchError where there is none, or where pip fails.
     """
     if runtime.python is None:
         raise SpuBenchError(
-            f"{runtime.title} comes with spu_bench itself.", "there is nothing to install.", "bad_input"
+            f"{runtime.title} is in spu_bench's own environment.",
+            "use it: there is nothing to install.",
+            "bad_input",
         )
     base = _check_python(python, runtime) if python else _find_python(runtime)
     work = runtime.home.with_name(f".{runtime.version}.part")
@@ -189,7 +207,7 @@ def install(runtime: Runtime, python: Path | None = None) -> Path:
 
 def requirements_file(runtime: Runtime) -> Path:
     """The pinned packages of the environment."""
-    return Path(str(resources.files("spu_bench") / "party" / str(runtime.package) / "requirements.txt"))
+    return runtime.folder / "requirements.txt"
 
 
 def _requirements(runtime: Runtime) -> dict[str, str]:
@@ -204,7 +222,7 @@ def _find_python(runtime: Runtime) -> Path:
         except SpuBenchError:
             continue
     raise SpuBenchError(
-        f"There is no Python {runtime.python} here, which {runtime.title} needs.",
+        f"{runtime.title} requires Python {runtime.python}, which this host does not have.",
         f"`uv python install {runtime.python}` or `pyenv install {runtime.python}`, then {runtime.install_command}"
         + (f"; or docker/build --runtime {runtime.version}, and --executor docker." if runtime.image else "."),
         "environment",
@@ -240,8 +258,8 @@ def _check_python(python: Path, runtime: Runtime) -> Path:
         said = str(error.strerror)
     if said != runtime.python:
         raise SpuBenchError(
-            f"{python} is no Python {runtime.python} with venv and pip ({said or 'it cannot run'}).",
-            f"give the path of one: {runtime.install_command} --python PATH.",
+            f"{python} is not a Python {runtime.python} with venv and pip ({said or 'it cannot run'}).",
+            f"{runtime.install_command} --python PATH",
             "environment",
         )
     return python
@@ -253,7 +271,7 @@ def _run(command: list[str | Path]) -> None:
         said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
         errors = [line for line in said if "rror" in line]
         raise SpuBenchError(
-            f"The environment could not be made: {(errors or said or ['no word of it'])[-1].strip()}.",
-            "see that the package index is reachable and has it, and that the disk is not full, then run it again.",
+            f"The environment could not be made: {(errors or said or ['pip printed nothing'])[-1].strip()}.",
+            "check that the package index has that package and can be reached, and that the disk is not full.",
             "environment",
         )

@@ -5,20 +5,21 @@ from __future__ import annotations
 import statistics
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+
+from spu_bench.strict import Strict
 
 RESAMPLES = 4999
+"""Draws of the bootstrap."""
+
 LEAST_SAMPLES = 6
-"""Below this not even the whole range of the samples is sure to hold the median with 95 %."""
+"""With fewer samples not even their whole range contains the true median in 95 % of cases."""
 
 
-class SampleStatistics(BaseModel):
+class SampleStatistics(Strict):
     """Seconds of the measured inferences: order statistics, and a 95 % interval of the median from the bootstrap.
 
     The interval is None below LEAST_SAMPLES: `low` and `high` are all that so few samples say.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     n: int
     median: float
@@ -30,7 +31,7 @@ class SampleStatistics(BaseModel):
 
 
 def summarize(samples_s: list[float]) -> SampleStatistics:
-    """The statistics of at least one sample; the same samples always give the same."""
+    """The statistics of one sample or more; the same samples always give the same statistics."""
     ordered = sorted(samples_s)
     n = len(ordered)
     quarters = statistics.quantiles(ordered, n=4, method="inclusive") if n > 1 else ordered * 3

@@ -8,15 +8,15 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from spu_bench import runtimes
+from spu_bench import protocols, runtimes
 from spu_bench.errors import SpuBenchError
-from spu_bench.options import PROTOCOLS, Options
+from spu_bench.options import Options
 
 
 class PartyAddress(BaseModel):
-    """Where a party listens: SPU's link on `port`, the share exchange on `port` + 1.
+    """Where a party listens: the runtime's link on `port`, the share exchange on `port` + 1.
 
-    `relay_port` is where its peers find SPU's link instead, when a relay stands between them.
+    `relay_port` is the port that its peers call for the link instead, where a relay is between them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -27,7 +27,7 @@ class PartyAddress(BaseModel):
 
     @property
     def seen_at(self) -> int:
-        """The port that a peer calls for SPU's link."""
+        """The port that a peer calls for the link."""
         return self.relay_port or self.port
 
 
@@ -50,23 +50,24 @@ class Session(BaseModel):
 
     @model_validator(mode="after")
     def _parties_fit_protocol(self) -> Session:
-        if self.protocol not in PROTOCOLS:
-            raise ValueError(f"there is no protocol {self.protocol!r}, use one of {', '.join(sorted(PROTOCOLS))}")
-        if len(self.party) != PROTOCOLS[self.protocol]:
-            raise ValueError(f"{self.protocol} takes {PROTOCOLS[self.protocol]} parties, not {len(self.party)}")
+        known = protocols.PROTOCOLS
+        if self.protocol not in known:
+            raise ValueError(f"there is no protocol {self.protocol!r}, use one of {', '.join(known)}")
+        if len(self.party) != known[self.protocol].parties:
+            raise ValueError(f"{self.protocol} takes {known[self.protocol].parties} parties, not {len(self.party)}")
         return self
 
     def check_rank(self, rank: int) -> None:
-        """SpuBenchError where none of the parties has that rank."""
+        """Raise SpuBenchError where none of the parties has that rank."""
         if not 0 <= rank < len(self.party):
             raise SpuBenchError(
                 f"There is no rank {rank} among {len(self.party)} parties.",
-                "give a rank of the link file.",
+                f"give a rank from 0 to {len(self.party) - 1}.",
                 "bad_input",
             )
 
     def digest(self) -> str:
-        """SHA-256 of what the parties must have in common; addresses may look different from another host."""
+        """SHA-256 of what the parties must have in common; addresses may differ between hosts."""
         common = self.model_dump_json(exclude={"party", "connect_timeout_s"})
         return hashlib.sha256(f"{len(self.party)} parties {common}".encode()).hexdigest()
 

@@ -1,6 +1,6 @@
-"""The machine while the parties run: what else kept it busy, its clock, swap, stolen time.
+"""The watch of the machine while the parties run: other load, clock frequency, swap, stolen time.
 
-Counters are read when the watch begins and when it ends, only the frequency in between: the run does not feel it.
+Counters are read at the start and at the end, and only the frequency in between: watching costs next to nothing.
 """
 
 from __future__ import annotations
@@ -11,47 +11,49 @@ import time
 from typing import Literal, NamedTuple, Self
 
 import psutil
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from spu_bench.strict import Strict
 
 INTERVAL_S = 1.0
-"""Seconds between two looks at the frequency."""
+"""Seconds between two readings of the frequency."""
 
 OTHER_CORES = 0.10
+"""Cores that other processes keep busy; above each of these limits the record gets a remark (docs/method.md)."""
+
 FREQUENCY_DROP = 0.10
+"""Share of its frequency that the processor lost."""
+
 STEAL_SHARE = 0.01
+"""Share of the time that the hypervisor took."""
+
 SWAP_BYTES = 2**20
-"""Above these a remark says that the cell may be spoiled: see docs/method.md."""
+"""Bytes of swap that came into use."""
 
 
-class Remark(BaseModel):
-    """Why a latency may not be the machine's best: a typed word, and what was seen."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Remark(Strict):
+    """Why a latency may not be the best of this machine: the kind of disturbance, and what was seen."""
 
     kind: Literal["other_load", "frequency", "steal", "swap"]
     text: str
 
 
-class Frequency(BaseModel):
-    """Mean frequency of the cores in MHz, in the lowest, the average and the highest sample."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Frequency(Strict):
+    """Mean frequency of the cores in MHz: the lowest, the average and the highest sample."""
 
     low: float
     mean: float
     high: float
 
 
-class MachineWatch(BaseModel):
-    """What was seen of the machine during `seconds`, from the parties' start to their end.
+class MachineWatch(Strict):
+    """What was seen of the machine during `seconds`, from the start of the parties to their end.
 
-    `other_cores` is the mean number of this process's cores that were kept busy by processes not of the run, interrupts
-    left out; `own_cores` by those of the run. `steal_share` is the share of these cores' time that a hypervisor gave to
-    others; the swap's bytes are the whole machine's. `frequency_mhz` is None where the machine does not tell it.
-    `watching_cpu_s` is the CPU time that watching took.
+    `other_cores` is the mean number of this process's cores that other processes kept busy, without interrupts;
+    `own_cores` the number that the run kept busy. `steal_share` is the share of these cores' time that a hypervisor
+    gave to others. Swapped bytes are those of the whole machine. `frequency_mhz` is None where the machine does not
+    report it. `watching_cpu_s` is the CPU time that the watch took.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     seconds: float
     own_cores: float
@@ -74,7 +76,7 @@ class _Counters(NamedTuple):
 
 
 class Watch:
-    """A context within which the machine is watched; `report` says afterwards what was seen."""
+    """A context in which the machine is watched; `report` returns afterwards what was seen."""
 
     def __enter__(self) -> Self:
         self._frequencies: list[float] = []
@@ -92,7 +94,7 @@ class Watch:
         self._thread.join()
 
     def report(self, elsewhere_s: float = 0.0) -> MachineWatch:
-        """What was seen. `elsewhere_s` is the CPU time of the run's processes that are none of this one's children."""
+        """What was seen. `elsewhere_s` is the CPU time of the run's processes that are not children of this one."""
         before, after = self._before, self._after
         seconds = after.at - before.at
         own_s = after.own_s - before.own_s + elsewhere_s
@@ -121,7 +123,7 @@ class Watch:
 
 
 def remarks(watch: MachineWatch) -> list[Remark]:
-    """What of `watch` may have spoiled a latency."""
+    """What of `watch` may have disturbed a latency."""
     found = []
     if watch.other_cores > OTHER_CORES:
         found.append(Remark(kind="other_load", text=f"other processes kept {watch.other_cores:.2f} cores busy"))
@@ -152,7 +154,7 @@ def _counters(cores: list[int]) -> _Counters:
 
 
 def _own_s() -> float:
-    """CPU time of this process and all that it started: of the ended ones as it waited for them, of the living now."""
+    """CPU time of this process and of all its descendants, ended ones included."""
     total = sum(os.times()[:4])
     for child in psutil.Process().children(recursive=True):
         try:

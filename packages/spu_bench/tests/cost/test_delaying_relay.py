@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from relayed import receive, relayed
 
 from spu_bench.cost.delaying_relay import DelayingRelay, Message, flights
 
@@ -20,21 +21,13 @@ def message(body: bytes) -> bytes:
 @pytest.fixture
 def line() -> Iterator[tuple[DelayingRelay, socket.socket, socket.socket]]:
     """A relay, and the two ends of a connection through it."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        relay = DelayingRelay(server.getsockname()[1])
-        caller = socket.create_connection(("127.0.0.1", relay.port), timeout=10)
-        called, _ = server.accept()
-        called.settimeout(10)
-        with caller, called:
-            yield relay, caller, called
-        relay.close()
 
+    def make(port: int) -> tuple[DelayingRelay, int]:
+        relay = DelayingRelay(port)
+        return relay, relay.port
 
-def receive(end: socket.socket, size: int) -> bytes:
-    data = b""
-    while len(data) < size:
-        data += end.recv(size - len(data))
-    return data
+    with relayed(make) as ends:
+        yield ends
 
 
 def test_what_passes_is_the_same_and_is_counted(line: tuple[DelayingRelay, socket.socket, socket.socket]) -> None:

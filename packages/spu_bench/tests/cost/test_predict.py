@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from spu_bench import Network, Prediction, RunRecord, SpuBenchError, load_program, predict, run
+from spu_bench import Network, Prediction, RunRecord, SpuBenchError, load_program, predict, provenance, run
 from spu_bench.cli import main
 from spu_bench.cost import MachineCosts, profile_machine
 from spu_bench.cost.profile_machine import wake_time
@@ -88,7 +88,15 @@ def test_wake_time(small: Path) -> None:
     """The time of a run beyond its prediction, divided by its turns, and never negative."""
     asked = {"protocol": "semi2k", "network": LINK, "executor": "netns", "runtime": "0.9.5", "options": {}}
     request = Request.model_validate({**asked, "repeats": 3, "warmup": 1, "timeout_s": 1.0})
-    record = RunRecord(status="ok", request=request, statistics=summarize([5.0, 5.2, 9.0]), started_at="", duration_s=0)
+    record = RunRecord(
+        status="ok",
+        request=request,
+        statistics=summarize([5.0, 5.2, 9.0]),
+        machine=provenance.machine(),
+        code=provenance.code(),
+        started_at="",
+        duration_s=0,
+    )
     assert wake_time(record, predicted_s=5.0, turns=100) == pytest.approx(0.002)
     assert wake_time(record, predicted_s=6.0, turns=100) == 0.0
 

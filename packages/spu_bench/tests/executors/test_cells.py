@@ -43,6 +43,7 @@ def test_a_private_inference_over_a_probed_network(
     assert record.accuracy is not None and record.accuracy.max_abs_error < 1e-3
     pairs = parties * (parties - 1) // 2
     assert len(record.link_before) == len(record.link_after) == pairs
-    assert record.executor["executor"] == executor and record.executor["shaper"] in ("netem", "nfqueue")
+    assert record.executor is not None and record.executor.name == executor
+    assert record.executor.shaper in ("netem", "nfqueue")
     if protocol == "semi2k":
         assert min(record.samples_s) > 0.9 * record.rounds * record.request.network.one_way_ms / 1e3

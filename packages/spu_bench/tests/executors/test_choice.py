@@ -39,7 +39,7 @@ def test_auto_chooses_loopback_for_a_network_that_is_not_shaped(tmp_path: Path) 
     with chosen.open(LOOPBACK, make_directories(tmp_path)) as hosts:
         assert [host.interface for host in hosts] == ["lo", "lo"]
     assert chosen.name == "loopback"
-    assert "not shaped" in chosen.describe()["why"]
+    assert "not shaped" in (chosen.describe().why or "")
 
 
 @pytest.mark.parametrize(

@@ -35,9 +35,9 @@ def test_the_network_is_the_requested_one(image: str, engine: Any, tmp_path: Pat
     probes, verdict = probe_until_valid(executor, network, make_directories(tmp_path))
     assert verdict is None, probes
     seen = executor.describe()
-    assert seen["image_id"].startswith("sha256:")
-    assert seen["image_labels"][SOURCE_LABEL] == source_hash()
-    assert seen["shaper"] in ("netem", "nfqueue")
+    assert seen.image is not None and seen.image.id.startswith("sha256:")
+    assert seen.image.labels[SOURCE_LABEL] == source_hash()
+    assert seen.shaper in ("netem", "nfqueue")
     assert left_by(engine, os.getpid()) == []
 
 

@@ -71,7 +71,7 @@ def check_run(program: Path, executor: str) -> None:
     assert record.status == "ok" and record.request.executor == "hosts" and record.watch is None
     assert record.accuracy is not None and record.accuracy.max_abs_error < 0.01
     assert len(record.link_before) == len(record.link_after) == 1 and record.link_before[0].rate_mbit > 0
-    assert [host["machine"]["system"] for host in record.executor["hosts"]] == ["Linux", "Linux"]
+    assert record.executor is not None and [host.system for host in record.executor.hosts] == ["Linux", "Linux"]
     server, client = record.parties
     assert not any("client.npz" in name for name in server.opened_files)
     assert not any("server.npz" in name for name in client.opened_files)

@@ -45,8 +45,8 @@ def test_the_network_is_the_requested_one(tmp_path: Path, network: Network) -> N
     probes, verdict = probe_until_valid(executor, network, make_directories(tmp_path))
     assert verdict is None, probes
     seen = executor.describe()
-    assert seen["shaper"] in ("netem", "nfqueue")
-    assert seen["congestion_control"] == "cubic"
+    assert seen.shaper in ("netem", "nfqueue")
+    assert seen.congestion_control == "cubic"
     assert interfaces() == before
     assert namespaces(os.getpid()) == []
 
@@ -54,9 +54,9 @@ def test_the_network_is_the_requested_one(tmp_path: Path, network: Network) -> N
 def test_delaying_packets_of_wan_takes_less_than_a_fifth_of_a_core(tmp_path: Path) -> None:
     executor = NetnsExecutor()
     probe_until_valid(executor, WAN, make_directories(tmp_path))
-    for cost in executor.describe()["shaper_cost"]:
-        assert cost["cpu_share_peak"] < 0.20
-        assert cost["packets"] > 500
+    for cost in executor.describe().shaper_cost:
+        assert cost.cpu_share_peak < 0.20
+        assert cost.packets > 500
 
 
 def test_three_parties_reach_each_other(tmp_path: Path) -> None:
@@ -71,8 +71,8 @@ def test_loss_and_jitter(tmp_path: Path) -> None:
     probes, verdict = probe_until_valid(executor, network, make_directories(tmp_path))
     assert verdict is None, probes
     assert probes[0].rtt_p99_ms > probes[0].rtt_min_ms + 2
-    for cost in executor.describe()["shaper_cost"]:
-        assert cost["dropped"] > 0
+    for cost in executor.describe().shaper_cost:
+        assert cost.dropped > 0
 
 
 def test_a_process_sees_its_own_namespace_only(tmp_path: Path) -> None:
@@ -174,4 +174,4 @@ def test_the_command_line(tmp_path: Path) -> None:
             break
     assert result.exit_code == 0, report
     assert report["network"]["rate_back_mbit"] == 10
-    assert report["how"]["executor"] == "netns"
+    assert report["how"]["name"] == "netns"

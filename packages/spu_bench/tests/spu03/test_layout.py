@@ -1,4 +1,4 @@
-"""The mend of the HLO: `format` in each layout, wherever one lies, and nothing else."""
+"""The change to the HLO: `format` in each layout, wherever one is, and nothing else."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jax.lib import xla_client
 
-from spu_bench.party.spu03.layout import mend_layouts
+from spu_bench.party.spu03.layout import add_layout_formats
 
 
 def field(number: int, content: bytes | int) -> bytes:
@@ -45,30 +45,30 @@ def test_every_layout_gets_its_format_and_nothing_else_changes() -> None:
     """The golden module differs in the two bytes of the field alone, with the lengths of what holds it."""
     dense = field(4, 1)
     assert module(dense).count(dense) > module(b"").count(dense) + 15
-    assert mend_layouts(module(b"")) == module(dense)
-    assert mend_layouts(module(dense)) == module(dense)
+    assert add_layout_formats(module(b"")) == module(dense)
+    assert add_layout_formats(module(dense)) == module(dense)
 
 
 def test_a_module_of_todays_jax_stays_the_same_to_todays_xla(small: Path) -> None:
-    """XLA itself reads the same computation from it, and a second mend finds nothing to do."""
+    """XLA itself reads the same computation from it, and a second call changes nothing."""
     original = (small / "module.hlo").read_bytes()
-    mended = mend_layouts(original)
-    assert len(mended) > len(original) and mend_layouts(mended) == mended
-    text, mended_text = (xla_client.XlaComputation(each).as_hlo_text(True) for each in (original, mended))
-    assert mended_text == text and "f32[16,32]{1,0}" in text
+    changed = add_layout_formats(original)
+    assert len(changed) > len(original) and add_layout_formats(changed) == changed
+    text, changed_text = (xla_client.XlaComputation(each).as_hlo_text(True) for each in (original, changed))
+    assert changed_text == text and "f32[16,32]{1,0}" in text
 
 
 def test_a_module_that_is_cut_off_is_refused(small: Path) -> None:
     """Protobuf has no end mark, so a cut between two fields is no error of its form; the checksum finds that."""
     original = (small / "module.hlo").read_bytes()
-    with pytest.raises(ValueError, match="this HLO module is cut off"):
-        mend_layouts(original[:-1])
-    with pytest.raises(ValueError, match="this is no HLO module: wire type 7"):
-        mend_layouts(b"\x0f" + original)
+    with pytest.raises(ValueError, match="not a valid HLO module: cut off"):
+        add_layout_formats(original[:-1])
+    with pytest.raises(ValueError, match="not a valid HLO module: unknown wire type 7"):
+        add_layout_formats(b"\x0f" + original)
 
 
 @given(st.binary(max_size=200))
 def test_garbage_is_refused_by_value_error_alone(data: bytes) -> None:
     """Or kept, where it happens to be protobuf."""
     with contextlib.suppress(ValueError):
-        assert len(mend_layouts(data)) >= len(data)
+        assert len(add_layout_formats(data)) >= len(data)

@@ -37,15 +37,15 @@ SOON_S = 15.0
     ("versions", "complaint"),
     [
         (None, "The environment of SPU 0.3.1b0 is not installed"),
-        ({**RIGHT, "protobuf": "4.25.3"}, "needs protobuf 3.20.3, its environment has 4.25.3"),
-        ({name: RIGHT[name] for name in RIGHT if name != "spu"}, "needs spu 0.3.1b0, its environment has none"),
+        ({**RIGHT, "protobuf": "4.25.3"}, "requires protobuf 3.20.3, and its environment has 4.25.3"),
+        ({name: RIGHT[name] for name in RIGHT if name != "spu"}, "requires spu 0.3.1b0, and its environment has none"),
     ],
     ids=["no environment", "another protobuf", "no wheel"],
 )
 def test_an_environment_that_is_not_right(
     small: Path, tmp_path: Path, versions: dict[str, str] | None, complaint: str
 ) -> None:
-    """What it lacks, and the one command that mends it."""
+    """The error names what is missing, and the one command that fixes it."""
     if versions is not None:
         python = tmp_path / "0.3.1b0" / "bin" / "python"
         python.parent.mkdir(parents=True)
@@ -62,11 +62,11 @@ def test_no_python_to_install_on(tmp_path: Path) -> None:
     done = cli("runtime", "install", "0.3.1b0", **nowhere)
     assert done.returncode == 1
     line = one_line(done.stderr)
-    assert "There is no Python 3.8 here" in line
+    assert "SPU 0.3.1b0 requires Python 3.8, which this host does not have" in line
     assert "uv python install 3.8" in line and "docker/build --runtime 0.3.1b0" in line
     done = cli("runtime", "install", "0.3.1b0", "--python", sys.executable, **nowhere)
     assert done.returncode == 1
-    assert "is no Python 3.8 with venv and pip (3.11)" in one_line(done.stderr)
+    assert "is not a Python 3.8 with venv and pip (3.11)" in one_line(done.stderr)
     assert not (tmp_path / "runtimes").exists()
 
 
@@ -85,8 +85,8 @@ def test_an_index_without_the_wheel(old: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "arguments", "complaint"),
     [
-        ("", ["--protocol", "aby3"], "no protocol 'aby3' on SPU 0.3.1b0. Fix: use one of semi2k, cheetah"),
-        ("[compiler]\nfoo = true", [], "no compiler options"),
+        ("", ["--protocol", "aby3"], "SPU 0.3.1b0 does not have the protocol 'aby3'. Fix: use one of semi2k, cheetah"),
+        ("[compiler]\nfoo = true", [], "takes no compiler options"),
         ("[runtime]\ntrunc_allow_msb_error = true", [], '"trunc_allow_msb_error".*Fix: use one of protocol, field'),
         ("[runtime]\nfield = 'FM1'", [], "Invalid enum value FM1"),
         ("[link]\nno_such_field = 1", [], "no link field 'no_such_field'.*Fix: use one of"),
@@ -130,7 +130,7 @@ def alter_weight(program: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "complaint"),
     [
-        (spoil_module, "this HLO module is cut off"),
+        (spoil_module, "not a valid HLO module: cut off"),
         (empty_module, "cannot compile the Program"),
         (cut_file, "module.hlo does not match its checksum"),
         (alter_weight, "'second' that does not match its checksum"),
@@ -169,6 +169,14 @@ def test_a_port_in_use(old: str, small: Path, tmp_path: Path, offset: int) -> No
     assert f"127.0.0.1:{port + offset}: Address already in use" in one_line(errors)
 
 
+def test_an_interface_that_does_not_exist(old: str, small: Path, tmp_path: Path) -> None:
+    """As on today's SPU, before a peer is called."""
+    link = write_link(tmp_path / "link.toml", [free_port(), free_port()], runtime=old)
+    party = start_party(0, small, link, tmp_path / "home", "--interface", "no-such0")
+    _, errors = party.communicate(timeout=60)
+    assert party.returncode == 2 and "There is no network interface 'no-such0'" in one_line(errors)
+
+
 def test_one_core_is_too_few(old: str, small: Path, tmp_path: Path) -> None:
     """SPU 0.3.1b0 divides by the number of cores less one: it says so instead."""
     require(lacks_commands("taskset"))
@@ -183,7 +191,10 @@ def test_one_core_is_too_few(old: str, small: Path, tmp_path: Path) -> None:
 def test_ranks_and_protocols_by_hand(old: str, small: Path, tmp_path: Path) -> None:
     """What a link file or a rank cannot be."""
     ports = [free_port() for _ in range(3)]
-    for rank, protocol, count, complaint in ((2, "semi2k", 2, "no rank 2"), (0, "aby3", 3, "no protocol 'aby3'")):
+    for rank, protocol, count, complaint in (
+        (2, "semi2k", 2, "no rank 2"),
+        (0, "aby3", 3, "does not have the protocol 'aby3'"),
+    ):
         link = write_link(tmp_path / "link.toml", ports[:count], runtime=old, protocol=protocol)
         _, errors = start_party(rank, small, link, tmp_path / "home").communicate(timeout=60)
         assert complaint in one_line(errors)

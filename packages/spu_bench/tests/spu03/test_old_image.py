@@ -19,7 +19,7 @@ def test_a_program_in_containers_alone(
     monkeypatch.setenv("SPU_BENCH_RUNTIMES", str(tmp_path))
     record = run(load_program(small), runtime="0.3.1b0", executor="docker")
     assert record.accuracy is not None and record.accuracy.max_abs_error < 1e-3
-    assert record.executor["executor"] == "docker"
+    assert record.executor is not None and record.executor.name == "docker"
     assert [party.versions["spu"] for party in record.parties] == ["0.3.1b0"] * 2
     assert [party.traffic_counted_by for party in record.parties] == ["relay"] * 2
     assert record.sent_bytes[0] == record.traffic()[1].received_bytes > 8 * (16 + 16 * 32)

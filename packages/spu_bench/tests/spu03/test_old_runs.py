@@ -1,4 +1,4 @@
-"""Whole runs on SPU 0.3.1b0: plaintext's logits, each party's own secrets, counts that are known beforehand."""
+"""Whole runs on SPU 0.3.1b0: plaintext's logits, each party's own secrets, counts that are known in advance."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def products(weights: dict[str, Any], images: Any) -> Any:
 
 @pytest.mark.parametrize("protocol", ["semi2k", "cheetah"])
 def test_a_program_gives_plaintexts_logits(old: str, small: Path, protocol: str) -> None:
-    """The mended module runs; of the secret files each party opened its own alone; the record says who counted."""
+    """The changed module runs; of the secret files each party opened its own alone; the record says who counted."""
     record = run(load_program(small), protocol=protocol, runtime=old, executor="loopback", repeats=2, warmup=1)
     assert record.status == "ok" and record.statistics is not None and record.statistics.n == 2
     assert record.accuracy is not None and record.accuracy.inputs == record.accuracy.top1_equal == 2
@@ -110,4 +110,7 @@ def test_parties_by_hand_with_a_stream_of_images(old: str, tmp_path: Path) -> No
 
 def test_the_runtimes_are_listed(old: str) -> None:
     done = cli("runtime", "list")
-    assert done.stdout.splitlines()[:2] == ["0.9.5: this environment", f"{old}: installed, Python 3.8"]
+    assert done.stdout.splitlines()[:2] == [
+        "0.9.5: this environment (semi2k, cheetah, aby3, ref2k)",
+        f"{old}: installed, Python 3.8 (semi2k, cheetah)",
+    ]

@@ -1,7 +1,8 @@
 """MPC-friendly Vision Transformers in JAX: heterogeneous attention, plans, checkpoint import and export to MPC.
 
 `Model` is a config with its attention, plan and activation; `init`, `apply`, `calibrate` and `export_program` are its
-methods as functions of a config. Public submodules: `kernels` (kernel sets), `kernels.tuned_fxp` (`PARTS`), `program`.
+methods as functions of a config. Public submodules: `vit_models.kernels` (kernel sets),
+`vit_models.kernels.tuned_fxp` (the parts of a set) and `vit_models.types` (arrays and nested parameters).
 """
 
 __version__ = "0.1.0"
@@ -15,7 +16,7 @@ from .errors import ModelError
 from .functional import apply, calibrate, export_program, init
 from .fusion import fuse_params
 from .hlo import lower_to_hlo
-from .kernels import KernelSet, Tailored, get_kernels, kernel_names
+from .kernels import AdaptedModel, KernelSet, get_kernels, kernel_names
 from .model import Model, Outputs
 from .params import count_params, flatten, load_params, save_params, unflatten
 from .plan import AttentionPlan, Choice, top_k
@@ -26,6 +27,7 @@ from .variants import VARIANTS, Variant
 __all__ = [
     "CONFIGS",
     "VARIANTS",
+    "AdaptedModel",
     "Argument",
     "AttentionPlan",
     "Calibration",
@@ -38,7 +40,6 @@ __all__ = [
     "Outputs",
     "Program",
     "Range",
-    "Tailored",
     "Variant",
     "ViTConfig",
     "apply",

@@ -157,6 +157,7 @@ CONFIGS: dict[str, ViTConfig] = {
         ),
     )
 }
+"""The configurations of the original, by its names."""
 
 
 def get_config(name: str, num_classes: int | None = None, **overrides: Any) -> ViTConfig:

@@ -15,9 +15,8 @@ from .config import ViTConfig
 from .errors import ModelError
 from .fusion import fuse_params
 from .hlo import lower_to_hlo, wide_integers
-from .kernels import KernelSet, Tailored, get_kernels
+from .kernels import AdaptedModel, KernelSet, get_kernels
 from .model import Model
-from .opened import opened_once
 from .params import flatten, unflatten
 from .program import Argument, Program
 from .tracing import read_inputs
@@ -37,18 +36,17 @@ def export(
     weights: str = "server",
     without: str | None = None,
     name: str | None = None,
-    open_weights_once: bool = False,
 ) -> Program:
     """A Program that computes `model.apply(params, images)`; see `Model.export`."""
-    holder = _holder(weights, open_weights_once)
+    holder = _holder(weights)
     kernel_set = get_kernels(kernels)
     sample = _sample(model.config, batch) if images is None else np.asarray(images, dtype=np.float32)
     _check_batch(batch, sample, labels)
     if fuse:
         params = fuse_params(model.config, params, model.plan, scope=fuse)
-    tailored = _tailored(model, params, kernel_set, calibration, holder == "server", without)
-    flat, forward = tailored.weights, tailored.forward
-    on_ring = tailored.reference is not None
+    adapted = _adapted(model, params, kernel_set, calibration, holder == "server", without)
+    flat, forward = adapted.weights, adapted.forward
+    on_ring = adapted.reference is not None
 
     with wide_integers(on_ring):
         closed = jax.make_jaxpr(forward)(flat, sample)
@@ -57,14 +55,13 @@ def export(
     names = [name for name in flat if name in used]
 
     def program(*arguments: Any) -> Array:
-        held = [opened_once(a) if open_weights_once and a.ndim > 1 else a for a in arguments[:-1]]
-        return forward(dict(zip(names, held)), arguments[-1])
+        return forward(dict(zip(names, arguments[:-1])), arguments[-1])
 
     values = [flat[name] for name in names] + [sample]
-    if tailored.reference is None:
+    if adapted.reference is None:
         logits = np.asarray(jax.jit(program)(*values), dtype=np.float32)
     else:
-        logits = np.asarray(tailored.reference(jnp.asarray(sample)), dtype=np.float32)
+        logits = np.asarray(adapted.reference(jnp.asarray(sample)), dtype=np.float32)
     with wide_integers(on_ring):
         module = lower_to_hlo(program, values)
     return Program(
@@ -84,19 +81,15 @@ def export(
             "labels": None if labels is None else [int(label) for label in labels],
             **model.to_dict(),
             "gelu": model.gelu or kernel_set.gelu,
-            # only where asked for: it counts for the fingerprint
-            **({"open_weights_once": True} if open_weights_once else {}),
             **({} if without is None else {"without": without}),
         },
-        runtime_options=tailored.runtime,
+        runtime_options=adapted.runtime,
     )
 
 
-def _holder(weights: str, open_weights_once: bool) -> Holder:
+def _holder(weights: str) -> Holder:
     if weights not in ("server", "public"):
         raise ModelError(f"The weights are held by {weights!r}.", "use weights='server' or weights='public'.")
-    if open_weights_once and weights == "public":
-        raise ModelError("Public weights are never opened.", "leave open_weights_once out.")
     return "server" if weights == "server" else "public"
 
 
@@ -111,20 +104,20 @@ def _check_batch(batch: int, sample: NpArray, labels: Sequence[int] | None) -> N
         )
 
 
-def _tailored(
+def _adapted(
     model: Model,
     params: Params,
     kernels: KernelSet,
     calibration: Calibration | None,
     secret_weights: bool,
     without: str | None,
-) -> Tailored:
-    """Weights by name and forward pass under `kernels`: what they tailor, or the model's own."""
+) -> AdaptedModel:
+    """Weights by name and forward pass under `kernels`: what they adapt, or the model's own."""
     if without is not None and without not in kernels.parts:
         fix = f"leave out one of {', '.join(kernels.parts)}." if kernels.parts else "use kernels='tuned_fxp'."
         raise ModelError(f"The kernels {kernels.name!r} have no part {without!r} to leave out.", fix, "unknown_name")
-    if kernels.tailor is not None:
-        return kernels.tailor(model, params, calibration, secret_weights=secret_weights, without=without)
+    if kernels.adapt is not None:
+        return kernels.adapt(model, params, calibration, secret_weights=secret_weights, without=without)
     if calibration is not None:
         raise ModelError(
             f"The kernels {kernels.name!r} take no calibration.", "leave it out, or use kernels='tuned'.", "mismatch"
@@ -133,7 +126,7 @@ def _tailored(
     def forward(weights: Mapping[str, Any], images: Array) -> Array:
         return model.apply(unflatten(weights), images, kernels=kernels)
 
-    return Tailored({name: np.asarray(v, dtype=np.float32) for name, v in flatten(params).items()}, forward)
+    return AdaptedModel({name: np.asarray(v, dtype=np.float32) for name, v in flatten(params).items()}, forward)
 
 
 def _sample(cfg: ViTConfig, batch: int) -> NpArray:

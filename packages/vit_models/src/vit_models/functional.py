@@ -8,8 +8,8 @@ import jax.numpy as jnp
 
 from .calibration import Calibration
 from .config import ViTConfig
+from .export_options import ExportOptions, ForwardOptions
 from .model import Model
-from .options import ExportOptions, ForwardOptions
 from .plan import AttentionPlan
 from .program import Program
 from .types import AnyArray, Array, ParamDict, Params, Seed

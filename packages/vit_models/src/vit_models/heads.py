@@ -13,8 +13,6 @@ from .config import ViTConfig
 from .errors import ModelError
 from .kernels import KernelSet
 from .modes import LayerMode
-from .modes import parse as parse
-from .modes import resolve as resolve
 from .static_index import inverse, take
 from .types import Array, Params, Unary
 from .variants import Env, Variant, attend, scores

@@ -13,8 +13,8 @@ from .activations import ACTIVATIONS
 from .calibration import Calibration
 from .config import ViTConfig
 from .errors import ModelError, unknown_name
+from .export_options import ExportOptions, ForwardOptions
 from .modes import LayerMode, default_attention, resolve
-from .options import ExportOptions, ForwardOptions
 from .plan import AttentionPlan
 from .program import Program
 from .types import AnyArray, Array, ParamDict, Params, Seed
@@ -139,8 +139,6 @@ class Model:
         - `weights="server"`: who holds the parameters, "server" or "public".
         - `without=None`: a part of the kernels "tuned" to leave out, for ablations (`kernels.tuned_fxp.PARTS`).
         - `name=None`: of the Program; without it, that of the config.
-        - `open_weights_once=False`: ask the runtime to open the weights, masked, in a session's first inference only.
-          Do not set them twice in one SPU runtime then.
         """
         from .export import export
 

@@ -16,20 +16,38 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     NpArray = NDArray[Any]
+    """A NumPy array of any type."""
+
     NpInteger = np.integer[Any]
+    """A NumPy whole number."""
+
     Pool = Literal["class", "sequence"]
+    """How tokens become one vector: the class token, or attention pooling over all."""
+
     Level = Literal["layer", "head", "row", "token"]
+    """What a plan chooses for."""
+
     Holder = Literal["server", "client", "public"]
+    """Who holds an argument of a Program."""
 else:
     NpArray = np.ndarray
     NpInteger = np.integer
     Pool = Level = Holder = str
 
 Array = jax.Array
+"""A JAX array."""
+
 AnyArray = jax.Array | NpArray
-# A seed of NumPy's generator, or a JAX key.
+"""An array of JAX or NumPy."""
+
 Seed = int | NpInteger | AnyArray
-# Nested mapping with arrays at the leaves: {"blocks": {"0": {"norm1": {"scale": ...}}}}.
+"""A seed of NumPy's generator, or a JAX key."""
+
 Params = Mapping[str, Any]
+"""Parameters: a nested mapping with arrays at the leaves, {"blocks": {"0": {"norm1": {"scale": ...}}}}."""
+
 ParamDict = dict[str, Any]
+"""Parameters that may be changed."""
+
 Unary = Callable[[Array], Array]
+"""A function of one array."""

@@ -132,7 +132,7 @@ def scale(a: Scores, env: Env) -> Scores:
 def scale_linear(q: Queries, k: Keys, v: Keys, env: Env) -> Queries:
     """(q / sqrt N) ((k / sqrt N)^T v) / sqrt(d): `scale` in the order that costs N d^2 and not N^2 d.
 
-    Source: an option of the code that is off by default. Equal to `scale` but for rounding; no dropout on weights.
+    Source: an option of the code that is off by default. Equal to `scale` except for rounding; no dropout on weights.
     """
     root = k.shape[-2] ** -0.5
     kv = jnp.matmul(jnp.swapaxes(k * root, -1, -2), v)

@@ -86,35 +86,6 @@ def test_rounds_and_error_of_a_model(attention, alpha, rounds, tiny, images_for,
     np.testing.assert_allclose(run(made), logits, rtol=0, atol=2e-2)
 
 
-def test_weights_are_opened_in_the_first_inference_alone(tiny, images_for, capfd):
-    params, images = vm.init(tiny), images_for(tiny, 64)
-    calibration = vm.calibrate(tiny, params, images, attention="scale", tolerance=1e-2)
-    made = vm.export_program(
-        tiny,
-        params,
-        attention="scale",
-        kernels="tuned_fxp",
-        calibration=calibration,
-        images=images[:1],
-        open_weights_once=True,
-    )
-    parties = Parties(made, profile=True)
-    capfd.readouterr()
-    logits = [parties.run(image[None]) for image in (images[0], images[0], images[1])]
-    sent = [
-        tuple(map(int, each))
-        for each in re.findall(
-            r"Link details: total send bytes (\d+), .*?send actions (\d+)", "".join(capfd.readouterr())
-        )
-    ]
-    # What stands alone in a product; LayerNorm's shares its call with the squares.
-    kept = [a for a in made.arguments if a.name.endswith(("embed.kernel", "proj.kernel", "linear2.kernel"))]
-    assert sent[1] == sent[2] == (sent[0][0] - 8 * sum(a.value.size for a in kept), sent[0][1])
-    np.testing.assert_allclose(logits[1], logits[0], rtol=0, atol=1e-3)
-    expected = vm.apply(tiny, params, images[:2], attention="scale")
-    np.testing.assert_allclose(np.concatenate(logits[1:]), expected, rtol=0, atol=2e-2)
-
-
 def test_under_cheetah_products_send_less(tiny, images_for, capfd):
     """The same logits with other products: the server's weights stay plaintext, and no zeros are encrypted."""
     cfg = replace(tiny, image_size=32)

@@ -21,7 +21,7 @@ def compiled(program):
 
 
 class Parties:
-    """Two parties with shares of all arguments but the last: they compute outputs for one value of that after another."""
+    """Two parties with shares of all arguments but the last: they compute the output for any value of that."""
 
     def __init__(self, program, local_truncation=False, profile=False, cheetah=False):
         """Under SEMI2K from shares; with `cheetah` under CHEETAH, where all but the last stay with the first party."""

@@ -1,4 +1,4 @@
-// Closed parts come from their folder, tables are filtered and sorted, what is pointed at or focused says what it is.
+// Puts the closed parts of a page back, filters and sorts tables, and shows tips of what is pointed at or focused.
 "use strict";
 
 const unfold = async () => {
@@ -22,10 +22,10 @@ for (const box of document.querySelectorAll(".table:has(.controls)")) {
   const choice = (column) => choices.find((one) => one.dataset.column === column);
 
   const filter = () => {
-    const sought = words.value.toLowerCase();
+    const wanted = words.value.toLowerCase();
     for (const row of rows) {
       row.hidden = choices.some((one) => one.value && text(row, one.dataset.column) !== one.value)
-        || !row.textContent.toLowerCase().includes(sought);
+        || !row.textContent.toLowerCase().includes(wanted);
     }
     box.querySelector("output").textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length}`;
     for (const one of buttons) {
@@ -52,7 +52,7 @@ for (const box of document.querySelectorAll(".table:has(.controls)")) {
     const keys = new Map(rows.map((row) => [row, key(row)]));
     rows.sort((a, b) => {
       const [x, y] = [keys.get(a), keys.get(b)];
-      if (x === "" || y === "") return (x === "") - (y === "");  // what was not measured stays below
+      if (x === "" || y === "") return (x === "") - (y === "");  // rows without a value stay last
       const order = isNaN(x) || isNaN(y) ? x.localeCompare(y, "en", { numeric: true }) : x - y;
       return up ? order : -order;
     });
@@ -61,9 +61,9 @@ for (const box of document.querySelectorAll(".table:has(.controls)")) {
 }
 
 const tip = document.getElementById("tip");
-const told = (event) => event.target.closest?.("[data-tip]");
+const tipped = (event) => event.target.closest?.("[data-tip]");
 const show = (event) => {
-  const of = told(event);
+  const of = tipped(event);
   if (!of) return;
   tip.textContent = of.dataset.tip;
   tip.hidden = false;
@@ -73,7 +73,7 @@ const show = (event) => {
   tip.style.left = `${left}px`;
   tip.style.top = `${above > 4 ? above : at.bottom + 6}px`;
 };
-const hide = (event) => { if (told(event)) tip.hidden = true; };
+const hide = (event) => { if (tipped(event)) tip.hidden = true; };
 for (const kind of ["mouseover", "focusin"]) document.addEventListener(kind, show);
 for (const kind of ["mouseout", "focusout"]) document.addEventListener(kind, hide);
 document.addEventListener("keydown", (event) => { if (event.key === "Escape") tip.hidden = true; });

@@ -15,7 +15,7 @@ from mpc_search.record import SUFFIX
 from mpc_search.run_config import ModelConfig, Stage, load_config
 from mpc_search.stages import StageTask, run_stage
 from mpc_search.trainer import run_directory
-from vit_models import AttentionPlan, get_config
+from vit_models import AttentionPlan, ModelError, get_config
 
 
 def train_stage(
@@ -75,7 +75,11 @@ def _plan(plan: Path | int | None, model: ModelConfig) -> AttentionPlan | None:
         if isinstance(plan, Path):
             return AttentionPlan.from_json(plan.read_text())
         if plan > shape.heads:
-            raise ValueError(f"--heads {plan}: {shape.name} has {shape.heads} heads")
+            raise SearchError(
+                f"{shape.name} has {shape.heads} heads, fewer than --heads {plan}.", "give fewer --heads."
+            )
         return AttentionPlan.from_heads([[1] * plan + [0] * (shape.heads - plan)] * shape.layers)
-    except (OSError, ValueError) as error:
-        raise SearchError(f"{error}.", "see `mpc-search retrain --help`.") from error
+    except OSError as error:
+        raise SearchError(f"Cannot read the plan: {error}.", "give a plan that `mpc-search binarize` wrote.") from error
+    except ModelError as error:
+        raise SearchError(error.problem, error.fix) from error

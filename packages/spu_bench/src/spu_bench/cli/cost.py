@@ -18,12 +18,14 @@ from spu_bench.cost.machine_costs import default_path
 from spu_bench.cost.step_timing import Progress as Report
 from spu_bench.options import Options
 from spu_bench.program import load_program
+from spu_bench.protocols import predictable
 from spu_bench.record import write_whole
+from spu_bench.runtimes import NEWEST
 
 _BUSY = 1.25
 Existing = Optional[Path]
 ProgramPath = Annotated[Path, Argument(help="The Program's directory.")]
-Protocol = Annotated[str, Option(help="semi2k, cheetah or ref2k.")]
+Protocol = Annotated[str, Option(help=f"{', '.join(predictable(NEWEST))}.")]
 OptionsName = Annotated[
     Optional[str],
     Option(help="A preset of `spu-bench run`, or a TOML file with SPU's [runtime], [compiler] and [link]."),

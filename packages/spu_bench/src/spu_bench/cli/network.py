@@ -7,7 +7,7 @@ import shlex
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -15,6 +15,7 @@ from rich.table import Table
 
 from spu_bench import executors
 from spu_bench.errors import SpuBenchError
+from spu_bench.executors.description import ExecutorDescription
 from spu_bench.network import NETWORKS, Network, probe_protocol, shell
 from spu_bench.network.probe import NetworkProbe, complaints, probe
 from spu_bench.network.shaper_cost import ShaperName
@@ -65,9 +66,9 @@ def probe_network(
     Between two hosts: spu-bench network probe --network wan --connect 192.0.2.10:9529
     """
     requested = Network.load(network)
-    description: dict[str, Any]
+    description: ExecutorDescription | None = None
     if connect is not None:
-        probes, description = [_probe_other_host(connect)], {"executor": "none", "server": connect}
+        probes = [_probe_other_host(connect)]
     else:
         probes, description = _probe_own_hosts(requested, executor, parties)
     wrong = [each for one in probes for each in complaints(requested, one)] if requested.is_shaped else []
@@ -77,7 +78,7 @@ def probe_network(
             "links": [each.model_dump(mode="json") for each in probes],
             "valid": not wrong,
             "wrong": wrong,
-            "how": description,
+            "how": description.model_dump(mode="json") if description else {"server": connect},
         }
         print(json_module.dumps(report, indent=2))
     else:
@@ -159,7 +160,7 @@ def _rank_of(peer: str) -> tuple[str, int]:
     return address, int(rank)
 
 
-def _probe_own_hosts(requested: Network, executor: str, parties: int) -> tuple[list[NetworkProbe], dict[str, Any]]:
+def _probe_own_hosts(requested: Network, executor: str, parties: int) -> tuple[list[NetworkProbe], ExecutorDescription]:
     console = Console(stderr=True)
     chosen = executors.get(executor)
     with (
@@ -189,10 +190,12 @@ def _probe_other_host(server: str) -> NetworkProbe:
         ) from error
 
 
-def _show(requested: Network, probes: list[NetworkProbe], wrong: list[str], description: dict[str, Any]) -> None:
+def _show(
+    requested: Network, probes: list[NetworkProbe], wrong: list[str], description: ExecutorDescription | None
+) -> None:
     console = Console()
-    executor, shaper = description["executor"], description.get("shaper", "none")
-    table = Table(title=f"{requested.name}, executor {executor}, shaper {shaper}")
+    how = f"executor {description.name}, shaper {description.shaper}" if description else "to another host"
+    table = Table(title=f"{requested.name}, {how}")
     for column in ("ranks", "", "requested", "measured"):
         table.add_column(column)
     for seen in probes:
@@ -207,10 +210,10 @@ def _show(requested: Network, probes: list[NetworkProbe], wrong: list[str], desc
             limit = f"{rate:g}" if rate else "not limited"
             table.add_row("", f"Mbit/s {sender} to {receiver}", limit, f"{measured:.1f}")
     console.print(table)
-    if why := description.get("why"):
-        console.print(f"executor: {why}", style="dim")
-    for cost in description.get("shaper_cost", []):
-        late = f"late by {cost['late_us_p50']:.0f} us (p50), {cost['late_us_p99']:.0f} us (p99)"
-        busy = f"{100 * cost['cpu_share_peak']:.0f} % of a core in its busiest half second"
+    if description and description.why:
+        console.print(f"executor: {description.why}", style="dim")
+    for cost in description.shaper_cost if description else []:
+        late = f"late by {cost.late_us_p50 or 0:.0f} us (p50), {cost.late_us_p99 or 0:.0f} us (p99)"
+        busy = f"{100 * cost.cpu_share_peak:.0f} % of a core in its busiest half second"
         console.print(f"shaper: {busy}, {late}", style="dim")
     console.print("valid: the network is the requested one" if not wrong else f"invalid: {'; '.join(wrong)}")

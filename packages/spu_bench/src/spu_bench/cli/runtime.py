@@ -1,4 +1,4 @@
-"""The command line's part on runtimes: spu-bench runtime list | install."""
+"""spu-bench runtime list | install: what Programs run on."""
 
 from __future__ import annotations
 
@@ -15,18 +15,21 @@ app = typer.Typer(help="What Programs run on: versions of SPU, and its peers.", 
 
 @app.command("list")
 def list_command() -> None:
-    """Show each version, and whether this host can run it."""
+    """Show each runtime, whether this host can run it, and its protocols.
+
+    Example: spu-bench runtime list
+    """
     for runtime in runtimes.RUNTIMES.values():
-        there = f"installed, Python {runtime.python}" if runtime.package else "this environment"
-        print(f"{runtime.version}: {runtimes.missing(runtime) or there}")
+        state = f"installed, Python {runtime.python}" if runtime.python else "this environment"
+        print(f"{runtime.version}: {runtimes.missing(runtime) or state} ({', '.join(runtime.protocols)})")
 
 
 @app.command("install")
 def install_command(
     version: Annotated[str, typer.Argument(help="A version that `spu-bench runtime list` shows.")],
-    python: Annotated[Optional[Path], typer.Option(help="Its interpreter (default: found on this host).")] = None,
+    python: Annotated[Optional[Path], typer.Option(help="The Python to use (default: one found on this host).")] = None,
 ) -> None:
-    """Make the environment of another runtime, for the executors netns and loopback, and for `spu-bench party`.
+    """Make the environment of a runtime, for the executors netns and loopback, and for `spu-bench party`.
 
     Example: spu-bench runtime install 0.3.1b0 --python /usr/local/bin/python3.8
     """

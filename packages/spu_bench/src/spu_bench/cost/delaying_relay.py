@@ -1,30 +1,28 @@
-"""A relay between two parties on this machine that delays and slows what passes: how a step answers is its cost.
+"""A relay between two parties on this machine that delays and slows what passes, to measure how a step responds.
 
 It needs no rights, unlike the shapers of spu_bench.network, and is exact enough for slopes: two delays are compared,
-or two rates, so that what the relay itself costs cancels. It is no link to measure a latency on. The relay of
-spu_bench.relay counts whole messages for a version of SPU that does not, and holds nothing back.
+or two rates, so that what the relay itself costs cancels out. It is not a link to measure a latency on.
 """
 
 from __future__ import annotations
 
 import queue
 import socket
-import struct
 import threading
 import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from spu_bench import wire
 from spu_bench.errors import SpuBenchError
 
-_HEAD = struct.Struct(">4sII")  # of baidu_std, which brpc speaks: magic, bytes of the body, bytes of its description
 _CHUNK = 1 << 18
 
 
 @dataclass(frozen=True)
 class Message:
-    """What passed a relay as one: bytes of its body, and when it began and had come whole (monotonic clock, s)."""
+    """A message that passed a relay: bytes of its body, and when it began and ended (monotonic clock, s)."""
 
     size: int
     began_s: float
@@ -32,7 +30,7 @@ class Message:
 
 
 def flights(messages: Iterable[Message], pause_s: float) -> list[int]:
-    """Bytes that followed one another in one direction, with less than a pause between any two messages."""
+    """Bytes of messages in one direction that follow one another with less than `pause_s` between any two."""
     sizes: list[int] = []
     last_s = float("-inf")
     for message in sorted(messages, key=lambda message: message.began_s):
@@ -45,9 +43,9 @@ def flights(messages: Iterable[Message], pause_s: float) -> list[int]:
 
 
 class DelayingRelay:
-    """Hands every connection to `port` on to `target`; both directions wait `delay_s` and pass at `rate` bytes/s.
+    """Passes every connection to `port` on to `target`; both directions wait `delay_s` and pass at `rate` bytes/s.
 
-    Both settings may be changed at any time; `rate` None is as fast as it goes.
+    Both settings may be changed at any time; a `rate` of None does not limit.
     """
 
     def __init__(self, target: int) -> None:
@@ -81,7 +79,7 @@ class DelayingRelay:
                 return
             try:
                 called = socket.create_connection(("127.0.0.1", self._target))
-            except OSError:  # the party there does not listen yet: the one here tries again
+            except OSError:  # the party there does not listen yet: its peer will call again
                 caller.close()
                 continue
             self._connections += [caller, called]
@@ -120,6 +118,15 @@ class DelayingRelay:
                 return None
 
 
+def _body_size(head: bytes) -> int:
+    try:
+        return wire.read_frame_head(head)[0]
+    except wire.WireError as error:
+        raise SpuBenchError(
+            f"The link sends bytes that are {error}.", "leave brpc_channel_protocol at its default.", "bad_input"
+        ) from None
+
+
 class _Frames:
     """Finds the messages in one connection's stream of bytes, and puts them into `found`."""
 
@@ -140,15 +147,11 @@ class _Frames:
                     self._found.append(Message(self._size, self._began_s, now))
                 continue
             self._began_s = self._began_s if self._head else now
-            taken = min(_HEAD.size - len(self._head), len(data) - position)
+            taken = min(wire.FRAME_HEAD.size - len(self._head), len(data) - position)
             self._head += data[position : position + taken]
             position += taken
-            if len(self._head) == _HEAD.size:
-                magic, self._size, _ = _HEAD.unpack(self._head)
-                if magic != b"PRPC":
-                    raise SpuBenchError(
-                        "The link does not speak baidu_std.", "leave brpc_channel_protocol at its default.", "bad_input"
-                    )
+            if len(self._head) == wire.FRAME_HEAD.size:
+                self._size = _body_size(self._head)
                 self._head, self._left = b"", self._size
                 if not self._left:
                     self._found.append(Message(0, self._began_s, now))

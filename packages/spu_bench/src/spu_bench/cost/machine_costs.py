@@ -125,4 +125,4 @@ def default_path() -> Path:
 
 def _this_machine() -> dict[str, str | int]:
     seen = provenance.machine()
-    return {"cpu": seen["cpu"], "cores": os.cpu_count() or 0, "memory_bytes": seen["memory_bytes"]}
+    return {"cpu": seen.cpu, "cores": os.cpu_count() or 0, "memory_bytes": seen.memory_bytes}

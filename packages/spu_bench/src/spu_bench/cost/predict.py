@@ -11,9 +11,10 @@ from spu_bench.cost.step_timing import Progress, Shares, random_shares, storage_
 from spu_bench.cost.steps import Compiled, compile_program
 from spu_bench.errors import SpuBenchError
 from spu_bench.network import Network
-from spu_bench.options import PROTOCOLS, Options, runtime_config
+from spu_bench.options import Options, runtime_config
 from spu_bench.predicted_latency import Prediction
 from spu_bench.program import Program
+from spu_bench.protocols import PROTOCOLS
 
 
 def predict(
@@ -72,9 +73,9 @@ def step_costs(
     Raises SpuBenchError for a protocol of three parties, and for a new kind where `measure_new` is off.
     """
     runtime_config(steps.protocol, options)
-    if PROTOCOLS[steps.protocol] != 2:
+    if PROTOCOLS[steps.protocol].parties != 2:
         raise SpuBenchError(
-            f"The cost model is for two parties, and {steps.protocol} has {PROTOCOLS[steps.protocol]}.",
+            f"The cost model is for two parties, and {steps.protocol} has {PROTOCOLS[steps.protocol].parties}.",
             "measure the latency with `spu-bench run`.",
             "bad_input",
         )

@@ -7,12 +7,13 @@ from pathlib import Path
 from spu_bench.cost.machine_costs import MachineCosts
 from spu_bench.cost.predict import step_costs
 from spu_bench.cost.prediction import check, estimate
-from spu_bench.cost.step_timing import LOCKSTEP, Progress
+from spu_bench.cost.step_timing import Progress
+from spu_bench.measured_run import run
 from spu_bench.network import Network
 from spu_bench.options import Options
 from spu_bench.program import Program
+from spu_bench.protocols import PROTOCOLS
 from spu_bench.record import RunRecord
-from spu_bench.runner import run
 
 PROFILE_NETWORK = Network(
     name="profile-machine",
@@ -20,6 +21,7 @@ PROFILE_NETWORK = Network(
     rtt_ms=4.0,
     source="between lan and wan: long enough for parties to sleep in every turn",
 )
+"""The link that the profile is taken over."""
 """The network on which the wake-up time is measured. Its delay is long enough for parties to sleep in every turn."""
 
 _REPEATS = 3
@@ -51,7 +53,7 @@ def profile_machine(
     if wake_s is not None:
         costs.wake_s, costs.wake_from = wake_s, "as given"
     costs.save(path)
-    if wake_s is None and protocol in LOCKSTEP:
+    if wake_s is None and PROTOCOLS[protocol].lock_step:
         record = run(
             program,
             protocol=protocol,
@@ -63,7 +65,7 @@ def profile_machine(
         )
         without = estimate(steps, PROFILE_NETWORK, 0.0)
         costs.wake_s = wake_time(record, without.seconds, without.turns)
-        costs.wake_from = f"{record.request.network.rtt_ms:g} ms of RTT, executor {record.executor['executor']}"
+        costs.wake_from = f"{record.request.network.rtt_ms:g} ms of RTT, executor {record.request.executor}"
         costs.save(path)
     return costs
 

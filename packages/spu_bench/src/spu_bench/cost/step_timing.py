@@ -18,11 +18,12 @@ from spu import Io, libspu
 from spu_bench.cost.delaying_relay import Message, flights
 from spu_bench.cost.machine_costs import TOP_UP, StepCost, StepTable, sizes
 from spu_bench.cost.party_pair import PairRun, PartyPair, party_pair
-from spu_bench.cost.steps import VISIBILITY, Compiled, Step
+from spu_bench.cost.steps import Compiled, Step
 from spu_bench.options import Options, runtime_config
+from spu_bench.party import OWNERS
+from spu_bench.party.spu095 import VISIBILITY
 from spu_bench.program import Program
-
-LOCKSTEP = {"semi2k", "ref2k"}
+from spu_bench.protocols import PROTOCOLS
 
 _REPEATS = {True: 5, False: 2}  # under a protocol in lockstep, and under another one, which computes for longer
 _LONG_ENOUGH_S = 0.2  # a shorter run mostly waits for messages, also on an idle machine
@@ -40,8 +41,8 @@ def random_shares(program: Program, protocol: str, options: Options) -> Shares:
     shares = {}
     for argument in program.manifest.arguments:
         array = rng.normal(scale=0.1, size=argument.shape).astype(argument.dtype)
-        owner = {"server": 0, "client": 1, "public": -1}[argument.holder]
-        shares[argument.name] = io.make_shares(array, VISIBILITY[argument.holder], owner)
+        owner = OWNERS[argument.holder]
+        shares[argument.name] = io.make_shares(array, VISIBILITY[argument.holder], -1 if owner is None else owner)
     return shares
 
 
@@ -85,7 +86,7 @@ class _Kind:
 
 def time_steps(compiled: Compiled, shares: Shares, table: StepTable, progress: Progress) -> None:
     """Measure the kinds of steps of `compiled` that are not in `table`, and put them there."""
-    lockstep = table.protocol in LOCKSTEP
+    lockstep = PROTOCOLS[table.protocol].lock_step
     with party_pair(table.protocol, table.options, relayed=False) as pair:
         kinds = _first_pass(pair, compiled, shares, progress, every=not lockstep)
         whole: list[PairRun] = []

@@ -15,7 +15,11 @@ from typing import Any
 from spu import Runtime, libspu
 
 from spu_bench.options import Options, runtime_config, set_link_fields
+from spu_bench.party.spu095 import log_to
+from spu_bench.party.spu_backend import describe_link
 from spu_bench.party.spu_profile import parse_profiles
+
+_RECEIVE_TIMEOUT_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -77,10 +81,7 @@ class StepWorker:
     def __init__(self) -> None:
         with tempfile.TemporaryDirectory(prefix="spu-bench-") as scratch:
             path = Path(scratch) / "spu.log"
-            settings = libspu.logging.LogOptions()
-            settings.enable_console_logger = False
-            settings.system_log_path = str(path)
-            libspu.logging.setup_logging(settings)
+            log_to(str(path))
             self._log = open(path)  # noqa: SIM115 - SPU and this process keep the file open after it is removed
         self._runtime: Any = None
 
@@ -99,11 +100,8 @@ class StepWorker:
 
     def _connect(self, request: Connect) -> None:
         description = libspu.link.Desc()
-        description.id = "spu-bench-cost"
-        description.recv_timeout_ms = 120_000
+        describe_link(description, [("127.0.0.1", port) for port in request.ports], _RECEIVE_TIMEOUT_S)
         set_link_fields(description, request.options)
-        for party, port in enumerate(request.ports):
-            description.add_party(f"party-{party}", f"127.0.0.1:{port}")
         link = libspu.link.create_brpc(description, request.rank)
         self._runtime = Runtime(link, runtime_config(request.protocol, request.options))
 

@@ -11,13 +11,8 @@ from spu import libspu
 
 from spu_bench.errors import SpuBenchError
 from spu_bench.options import Options, compiler_options
+from spu_bench.party.spu095 import VISIBILITY
 from spu_bench.program import Program
-
-VISIBILITY = {
-    "server": libspu.Visibility.VIS_SECRET,
-    "client": libspu.Visibility.VIS_SECRET,
-    "public": libspu.Visibility.VIS_PUBLIC,
-}
 
 _NAME = re.compile(r"%[\w$.-]+(?:#\d+)?")
 _DEFINES = re.compile(r"(%[\w$.-]+)(?::(\d+))? = ")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 from spu_bench import runtimes
 from spu_bench.errors import SpuBenchError
 from spu_bench.executors.base import Executor, Host
+from spu_bench.executors.description import ExecutorDescription
 from spu_bench.executors.docker import DockerExecutor
 from spu_bench.executors.loopback import LoopbackExecutor
 from spu_bench.executors.netns import NetnsExecutor
@@ -42,8 +42,9 @@ class AutoExecutor:
         self._chosen, self.name = chosen, chosen.name
         return chosen.open(network, directories)
 
-    def describe(self) -> dict[str, Any]:
-        return {**(self._chosen.describe() if self._chosen else {"executor": self.name}), "why": self.why}
+    def describe(self) -> ExecutorDescription:
+        chosen = self._chosen.describe() if self._chosen else ExecutorDescription(name="auto")
+        return chosen.model_copy(update={"why": self.why})
 
     def _choose(self, network: Network) -> Executor | None:
         if not network.is_shaped:

@@ -6,9 +6,10 @@ import threading
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from spu_bench.errors import SpuBenchError
+from spu_bench.executors.description import ExecutorDescription
 from spu_bench.network import Network
 
 
@@ -113,8 +114,8 @@ class Executor(Protocol):
         """
         ...
 
-    def describe(self) -> dict[str, Any]:
-        """What the hosts and their network are, or were when last open, for the record: JSON values only."""
+    def describe(self) -> ExecutorDescription:
+        """What the hosts and their network are, or were when last open, for the record."""
         ...
 
 

@@ -22,6 +22,7 @@ from spu_bench import runtimes
 from spu_bench.errors import SpuBenchError, last_line
 from spu_bench.executors import scratch, subnets
 from spu_bench.executors.base import Host, PartyProcess, ReportedProcess
+from spu_bench.executors.description import ContainerImage, ExecutorDescription
 from spu_bench.executors.loopback import cores_of, cores_per_party
 from spu_bench.network import Network, shapers, shell
 from spu_bench.source_files import SOURCE_LABEL, source_hash
@@ -120,7 +121,7 @@ class DockerExecutor:
         self._runtime = runtime
         self._subnet = subnet or os.environ.get("SPU_BENCH_SUBNET") or None
         self._memory, self._rights = memory_bytes, list(rights)
-        self._description: dict[str, Any] = {"executor": self.name}
+        self._description = ExecutorDescription(name="docker")
         self._shaper: shapers.Shaper = shapers.Unshaped()
         self._hosts: list[DockerHost] = []
 
@@ -132,11 +133,11 @@ class DockerExecutor:
             return f"{error.problem.rstrip('.')}; {error.fix.rstrip('.')}"
         return None
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> ExecutorDescription:
         """What the hosts are, or were when last open, for the record."""
         if self._hosts:
-            self._description["shaper_cost"] = [each.model_dump() for each in self._shaper.figures(self._hosts)]
-        return dict(self._description)
+            self._description.shaper_cost = self._shaper.figures(self._hosts)
+        return self._description.model_copy()
 
     @contextmanager
     def open(self, network: Network, directories: Sequence[Path]) -> Iterator[list[Host]]:
@@ -160,22 +161,24 @@ class DockerExecutor:
                     host.run(route)
             self._shaper = shapers.choose(network, self._hosts[0])
             self._shaper.shape(network, self._hosts)
-            self._description = {
-                "executor": self.name,
-                "shaper": self._shaper.name,
-                "addresses": [host.address for host in self._hosts],
-                "subnet": str(subnet),
-                "congestion_control": shell.CONGESTION_CONTROL,
-                "settings": settings,
-                "kernel": platform.release(),
-                "engine": engine.version()["Version"],
-                "image": self._image,
-                "image_id": image.id,
-                "image_digests": image.attrs.get("RepoDigests") or [],
-                "image_labels": image.labels,
-                "memory_bytes": self._memory_of(len(directories)),
-                "cpus": [self._cpus(rank, len(directories)) for rank in range(len(directories))],
-            }
+            self._description = ExecutorDescription(
+                name="docker",
+                shaper=self._shaper.name,
+                addresses=[host.address for host in self._hosts],
+                subnet=str(subnet),
+                congestion_control=shell.CONGESTION_CONTROL,
+                settings=settings,
+                kernel=platform.release(),
+                image=ContainerImage(
+                    engine=engine.version()["Version"],
+                    name=str(self._image),
+                    id=image.id,
+                    digests=image.attrs.get("RepoDigests") or [],
+                    labels=image.labels,
+                ),
+                memory_bytes=self._memory_of(len(directories)),
+                cpus=[self._cpus(rank, len(directories)) for rank in range(len(directories))],
+            )
             try:
                 yield list(self._hosts)
             finally:
@@ -285,7 +288,7 @@ class DockerExecutor:
 
 
 def _build_option(runtime: runtimes.Runtime) -> str:
-    return "" if runtime.package is None else f" --runtime {runtime.version}"
+    return "" if runtime.python is None else f" --runtime {runtime.version}"
 
 
 def sweep(engine: Any) -> None:

@@ -16,7 +16,9 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, TypedDict
+from typing import IO, TypedDict
+
+from pydantic import JsonValue
 
 from spu_bench import provenance
 from spu_bench.source_files import source_hash
@@ -36,7 +38,7 @@ class Task(TypedDict):
 class About(TypedDict):
     """What a host is: its machine as in a record, and the hash of its spu_bench."""
 
-    machine: dict[str, Any]
+    machine: dict[str, JsonValue]
     source: str
 
 
@@ -58,7 +60,7 @@ def receive(stream: IO[bytes]) -> Iterator[tuple[str, bytes]]:
 
 def about() -> About:
     """This host's machine and version of spu_bench."""
-    return {"machine": provenance.machine(), "source": source_hash()}
+    return {"machine": provenance.machine().model_dump(mode="json"), "source": source_hash()}
 
 
 def serve(incoming: IO[bytes], outgoing: IO[bytes]) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -18,7 +17,9 @@ from spu_bench import runtimes
 from spu_bench.errors import SpuBenchError, last_line
 from spu_bench.executors import host_agent
 from spu_bench.executors.base import Host, PartyProcess, ReportedProcess
+from spu_bench.executors.description import ExecutorDescription
 from spu_bench.network import Network
+from spu_bench.provenance import Machine
 from spu_bench.source_files import source_hash
 
 
@@ -136,9 +137,9 @@ class HostsExecutor:
     def missing(self, network: Network) -> str | None:
         return None
 
-    def describe(self) -> dict[str, Any]:
-        machines = [{"machine": about["machine"]} for about in self._abouts]
-        return {"executor": self.name, "shaper": "none", "hosts": machines}
+    def describe(self) -> ExecutorDescription:
+        hosts = [Machine.model_validate(about["machine"]) for about in self._abouts]
+        return ExecutorDescription(name="hosts", hosts=hosts)
 
     @contextmanager
     def open(self, network: Network, directories: Sequence[Path]) -> Iterator[list[Host]]:

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from spu_bench import runtimes
 from spu_bench.executors.base import Host, PartyProcess, require
+from spu_bench.executors.description import ExecutorDescription
 from spu_bench.network import Network
 
 
@@ -81,8 +81,8 @@ class LoopbackExecutor:
             )
         return runtimes.missing(self._runtime)
 
-    def describe(self) -> dict[str, Any]:
-        return {"executor": self.name, "shaper": "none", "kernel": platform.release()}
+    def describe(self) -> ExecutorDescription:
+        return ExecutorDescription(name="loopback", kernel=platform.release())
 
     @contextmanager
     def open(self, network: Network, directories: Sequence[Path]) -> Iterator[list[Host]]:

@@ -16,11 +16,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from spu_bench import runtimes
 from spu_bench.errors import SpuBenchError, last_line
 from spu_bench.executors.base import Host, PartyProcess, require
+from spu_bench.executors.description import ExecutorDescription
 from spu_bench.executors.loopback import cores_of, cores_per_party, keep_to
 from spu_bench.executors.scratch import is_orphan, new_name, scratch_directory
 from spu_bench.network import Network, shapers, shell
@@ -77,7 +77,7 @@ class NetnsExecutor:
 
     def __init__(self, runtime: runtimes.Runtime = runtimes.RUNTIMES[runtimes.NEWEST]) -> None:
         self._runtime = runtime
-        self._description: dict[str, Any] = {"executor": self.name}
+        self._description = ExecutorDescription(name="netns")
         self._shaper: shapers.Shaper = shapers.Unshaped()
         self._hosts: list[NetnsHost] = []
 
@@ -92,11 +92,11 @@ class NetnsExecutor:
             return f"the executor netns cannot make network namespaces ({error.problem.rstrip('.')}); run as root"
         return runtimes.missing(self._runtime)
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> ExecutorDescription:
         """What the hosts are, or were when last open, for the record."""
         if self._hosts:
-            self._description["shaper_cost"] = [each.model_dump() for each in self._shaper.figures(self._hosts)]
-        return dict(self._description)
+            self._description.shaper_cost = self._shaper.figures(self._hosts)
+        return self._description.model_copy()
 
     @contextmanager
     def open(self, network: Network, directories: Sequence[Path]) -> Iterator[list[Host]]:
@@ -110,16 +110,16 @@ class NetnsExecutor:
             self._hosts = _join(name, network, directories, state, settings, undo, self._runtime.least_cores)
             self._shaper = shapers.choose(network, self._hosts[0])
             self._shaper.shape(network, self._hosts)
-            self._description = {
-                "executor": self.name,
-                "shaper": self._shaper.name,
-                "addresses": [host.address for host in self._hosts],
-                "subnet": _SUBNET,
-                "congestion_control": shell.CONGESTION_CONTROL,
-                "settings": settings,
-                "kernel": platform.release(),
-                "cpus": [list(host.cpus) for host in self._hosts],
-            }
+            self._description = ExecutorDescription(
+                name="netns",
+                shaper=self._shaper.name,
+                addresses=[host.address for host in self._hosts],
+                subnet=_SUBNET,
+                congestion_control=shell.CONGESTION_CONTROL,
+                settings=settings,
+                kernel=platform.release(),
+                cpus=[list(host.cpus) for host in self._hosts],
+            )
             try:
                 yield list(self._hosts)
             finally:

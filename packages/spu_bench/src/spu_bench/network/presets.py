@@ -130,6 +130,8 @@ def _describe(detail: ErrorDetails) -> str:
 _THROTTLE = "Cheetah's published throttle script (scripts/throttle.sh of OpenCheetah), which shapes the loopback device"
 
 LOOPBACK = Network(name="loopback", source="the loopback device as it is")
+"""No shaping."""
+
 LAN = Network(
     name="lan",
     rate_mbit=3000.0,
@@ -137,6 +139,8 @@ LAN = Network(
     burst_bytes=100_000,
     source=f"{_THROTTLE}: tbf rate 3000mbit burst 100000, netem delay 0.15msec, MTU 65,535",
 )
+"""The paper's local network: 3 Gbit/s, 0.3 ms."""
+
 WAN = Network(
     name="wan",
     rate_mbit=400.0,
@@ -144,6 +148,7 @@ WAN = Network(
     burst_bytes=100_000,
     source=f"{_THROTTLE}: tbf rate 400mbit burst 100000, netem delay 20msec, MTU 65,535",
 )
+"""The paper's wide-area network: 400 Mbit/s, 40 ms."""
 
 NETWORKS = {network.name: network for network in (LOOPBACK, LAN, WAN)}
 """The networks that have a name."""

@@ -1,9 +1,9 @@
-"""The parties' own connection beside SPU's link: agreeing on the run, moving shares, starting together, noticing death.
+"""The parties' own connection beside the runtime's link: it agrees on the run, moves shares, and notices lost peers.
 
 SPU's link is for the protocol alone: hundreds of share messages sent over it before the runtime has started block it
-until its receive timeout. Here every pair of parties has one TCP connection with framed messages; a thread per peer
-reads it all the time, so nobody blocks on a full buffer, and a peer's end is seen at once, also while SPU computes.
-Runs on Python 3.8 too, where the party of SPU 0.3.1b0 uses it.
+until its receive timeout. Here every pair of parties has one TCP connection with framed messages. A thread for each
+peer reads all the time, so that nobody blocks on a full buffer, and the end of a peer is seen at once, also while the
+runtime computes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from spu_bench.errors import SpuBenchError
 _FRAME = struct.Struct(">cQ")
 _DATA, _BYE = b"d", b"b"
 _LONGEST_FRAME = 1 << 33
-_SILENCE_MS = 10_000  # a peer whose host vanished without closing is given up after this long
+_SILENCE_MS = 10_000  # after this time a peer whose host does not answer counts as lost
 
 Endpoint = Tuple[str, int]
 
@@ -30,8 +30,9 @@ Endpoint = Tuple[str, int]
 class Exchange:
     """One party's connections to all others.
 
-    `endpoints` are the addresses at which each rank listens, in rank order. `on_loss(rank, what)` is called from a
-    reader thread when a peer's connection ends without goodbye.
+    `endpoints` are the addresses at which the parties listen, in rank order. `on_loss(rank, what)` is called from a
+    reader thread when a peer's connection ends without a goodbye. Raises SpuBenchError where a peer does not connect
+    within `timeout_s`, or where this party's port is in use.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Exchange:
             self._lost(peer, str(error))
 
     def receive(self, peer: int) -> bytes:
-        """The next message of `peer`, waiting for it; a lost peer is reported by `on_loss`."""
+        """Wait for the next message of `peer`; a lost peer is reported by `on_loss`."""
         return self._inbox[peer].get()
 
     def all_to_all(self, data: bytes) -> dict[int, bytes]:
@@ -71,17 +72,17 @@ class Exchange:
         return {peer: self.receive(peer) for peer in self.peers}
 
     def barrier(self) -> None:
-        """Return when every party has come here."""
+        """Return when every party has called this."""
         self.all_to_all(b"")
 
     def close(self) -> None:
-        """Say goodbye and close; call it only after a barrier."""
+        """Send a goodbye and close; call it only after a barrier."""
         self._closing = True
         for connection in self._sockets.values():
             try:
                 connection.sendall(_FRAME.pack(_BYE, 0))
                 connection.shutdown(socket.SHUT_WR)
-            except OSError:  # the peer has said goodbye first and is gone: nothing is lost
+            except OSError:  # the peer has sent its goodbye first and has ended: nothing is lost
                 continue
 
     def _read(self, peer: int, connection: socket.socket) -> None:
@@ -95,7 +96,7 @@ class Exchange:
                     if kind == _BYE:
                         return None
                     if kind != _DATA or length > _LONGEST_FRAME:
-                        return self._lost(peer, "sent something that is not of this protocol")
+                        return self._lost(peer, "sent bytes of another protocol")
                     data = stream.read(length)
                     if len(data) < length:
                         return self._lost(peer, "closed the connection in the middle of a message")
@@ -109,7 +110,7 @@ class Exchange:
 
 
 def _connect_all(rank: int, endpoints: Sequence[Endpoint], timeout_s: float) -> dict[int, socket.socket]:
-    """Accept every higher rank, call every lower one; raises SpuBenchError when one does not come in time."""
+    """Accept every higher rank, call every lower one; raises SpuBenchError when one does not connect in time."""
     deadline = time.monotonic() + timeout_s
     with listen(endpoints[rank]) as listener:
         sockets = {peer: _call(rank, peer, endpoints[peer], deadline) for peer in range(rank)}
@@ -119,13 +120,13 @@ def _connect_all(rank: int, endpoints: Sequence[Endpoint], timeout_s: float) -> 
                 connection, _ = listener.accept()
             except socket.timeout:
                 missing = [peer for peer in range(len(endpoints)) if peer != rank and peer not in sockets]
-                raise _never_came(missing[0], endpoints[missing[0]], timeout_s) from None
+                raise _not_connected(missing[0], endpoints[missing[0]], timeout_s) from None
             connection.settimeout(5.0)
             try:
                 greeting = connection.recv(1)
             except OSError:
                 greeting = b""
-            # a port scanner or a health check may knock too: whoever does not say a rank is no party
+            # a port scanner or a health check may connect too: a connection that does not send a rank is not a party
             if len(greeting) == 1 and rank < greeting[0] < len(endpoints) and greeting[0] not in sockets:
                 sockets[greeting[0]] = connection
             else:
@@ -151,7 +152,7 @@ def listen(endpoint: Endpoint) -> socket.socket:
         listener.close()
         raise SpuBenchError(
             f"Cannot listen on {endpoint[0]}:{endpoint[1]}: {error.strerror}.",
-            "end what uses the port, or give another address or port in the link file.",
+            "stop what uses the port, or give another address or port in the link file.",
             "environment",
         ) from error
     return listener
@@ -166,14 +167,14 @@ def _call(rank: int, peer: int, endpoint: Endpoint, deadline: float) -> socket.s
             return connection
         except OSError:
             if time.monotonic() >= deadline:
-                raise _never_came(peer, endpoint, deadline - started) from None
+                raise _not_connected(peer, endpoint, deadline - started) from None
             time.sleep(0.05)
 
 
-def _never_came(peer: int, endpoint: Endpoint, waited_s: float) -> SpuBenchError:
+def _not_connected(peer: int, endpoint: Endpoint, waited_s: float) -> SpuBenchError:
     return SpuBenchError(
-        f"Party {peer} ({endpoint[0]}:{endpoint[1]}) did not come within {waited_s:.0f} s.",
-        "start it, check that its address and ports are reachable, or raise connect_timeout_s in the link file.",
+        f"Party {peer} ({endpoint[0]}:{endpoint[1]}) did not connect within {waited_s:.0f} s.",
+        "start it, check that its address and ports can be reached, or raise connect_timeout_s in the link file.",
         "peer",
     )
 
@@ -199,12 +200,12 @@ def unpack(data: bytes) -> dict[str, list[bytes]]:
 
 
 def agree(exchange: Exchange, terms: Mapping[str, Any]) -> None:
-    """Check that every party runs on the same `terms`; raises SpuBenchError naming the first that differs."""
+    """Check that every party has the same `terms`; raises SpuBenchError that names the first that differs."""
     for peer, data in exchange.all_to_all(json.dumps(terms).encode()).items():
         theirs = json.loads(data)
         for name, value in terms.items():
             if theirs.get(name) != value:
-                exchange.close()  # with a goodbye, so that the peer reports this difference too and not our end
+                exchange.close()  # with a goodbye, so that the peer reports this difference too, and not a lost peer
                 raise SpuBenchError(
                     f"Party {peer} has another {name}: {theirs.get(name)!r}, here it is {value!r}.",
                     "give both parties the same link file and the same Program.",

@@ -1,258 +1,229 @@
-"""One party in an environment of its own, whatever its runtime: its secrets, agreement, timing, report.
+"""The session of one party, the same on every runtime: inputs, agreement, sharing, timed inferences, report.
 
-`launch` starts the process; spu03.party and crypten04.party say what their runtime does. Python 3.8, the standard
-library and numpy only. What a party reports goes to a JSON file.
+A party holds only its own secrets. The server (rank 0) reads the weights, the client (rank 1) the image, a third party
+(rank 2) nothing. Each makes shares of what it holds; the outputs' shares go to the client alone.
 """
 
 from __future__ import annotations
 
-import ctypes
-import json
 import os
 import platform
-import signal
 import sys
 import threading
 import time
-from abc import ABC, abstractmethod
-from typing import Any, Callable, ClassVar, Dict, Optional
+import traceback
+from contextlib import contextmanager
+from typing import Any, Callable, Iterator, Optional
 
 import numpy as np
 
-from spu_bench.errors import SpuBenchError
+from spu_bench.errors import Reason, SpuBenchError
+from spu_bench.party import CLIENT, OWNERS, Holder
+from spu_bench.party.backend import Arrays, Backend
 from spu_bench.party.exchange import Exchange, agree, listen
+from spu_bench.party.party_report import InferenceReport, PartyReport
+from spu_bench.party.process import (
+    delay_abort,
+    die_with_parent,
+    interface_bytes,
+    peak_memory_bytes,
+    watch_opened_files,
+)
+from spu_bench.party.reasons import SEE_LOG, reason_of
+from spu_bench.party.task import Task, load_task
 
-SERVER, CLIENT = 0, 1
-HOLDERS = {"public": None, "server": SERVER, "client": CLIENT}
-_DATA_FILES = {".npz", ".npy", ".json", ".toml", ".hlo"}
-
-Arrays = Dict[str, Any]
+_CHECK_PORTS = "check that the ports of the link file are free and reachable from every party."
+_LOSS_IS_KNOWN_S = 2.0  # within this time the exchange has seen that a peer is gone
 
 
-class Guest(ABC):
-    """One party from its inputs to its outcome; `task` is what `launch` wrote.
+class SessionLoop:
+    """One party from its inputs to its outputs; `report` grows while it runs."""
 
-    A runtime's own party gives `software`, the versions that both parties must share, and the five methods below.
-    """
-
-    software: ClassVar[dict[str, str]] = {}
-
-    def __init__(self, task: dict[str, Any]) -> None:
+    def __init__(self, task: Task, backend: Backend, report: PartyReport, on_loss: Callable[[int, str], None]) -> None:
         self.task = task
-        self.rank = task["rank"]
-        self.manifest = task["manifest"]
-        self.outcome = empty_outcome()
-
-    @abstractmethod
-    def prepare(self, exchange: Exchange) -> None:
-        """Compile what has to be, and connect to the peers."""
-
-    @abstractmethod
-    def share(self, exchange: Exchange, holder: str, arrays: Optional[Arrays]) -> None:
-        """Make the arrays of `holder` known to the runtime, as shares; who does not hold them gets None."""
-
-    @abstractmethod
-    def compute(self) -> None:
-        """Run the Program on what was shared. Raises RuntimeError."""
-
-    @abstractmethod
-    def reveal(self, exchange: Exchange) -> Arrays:
-        """The outputs by name at the client, nothing at any other party."""
-
-    @abstractmethod
-    def traffic(self) -> list[int]:
-        """Bytes sent and received, messages sent and received by all computations so far; [] if nobody counts."""
+        self.report = report
+        self._backend = backend
+        self._on_loss = on_loss
 
     def run(self) -> Optional[Arrays]:
-        """Run the whole session; the client gets the outputs by name, inputs stacked, the server None."""
-        inputs = {holder: self._own(holder) for holder, owner in HOLDERS.items() if owner in (None, self.rank)}
-        listen(tuple(self.task["link"][self.rank])).close()
+        """Run the session; the client gets the outputs by name, inputs stacked, any other party None."""
+        task, report = self.task, self.report
+        self._interface()  # a name that does not exist is found before a peer waits
+        inputs = {holder: self._own(holder) for holder, owner in OWNERS.items() if owner in (None, task.rank)}
         started = time.perf_counter()
-        exchange = Exchange(
-            self.rank,
-            [tuple(endpoint) for endpoint in self.task["exchange"]],
-            timeout_s=self.task["connect_timeout_s"],
-            on_loss=self._on_loss,
-        )
+        listen(task.link[task.rank]).close()
+        exchange = Exchange(task.rank, task.exchange, timeout_s=task.connect_timeout_s, on_loss=self._on_loss)
         batches = self._agree(exchange, inputs)
-        self.outcome["connect_s"] = time.perf_counter() - started
-        self.prepare(exchange)
+        report.connect_s = time.perf_counter() - started
+        self._compile()
+        exchange.barrier()  # a link waits only seconds for a peer that still compiles
+        delay_abort()
+        with self._failures("could not make its link", _CHECK_PORTS, "environment"):
+            self._backend.connect()
         started = time.perf_counter()
-        self.share(exchange, "public", inputs["public"])
-        self.share(exchange, "server", inputs.get("server"))
+        with self._failures("failed while it shared the weights"):
+            self._backend.share(exchange, "public", inputs["public"])
+            self._backend.share(exchange, "server", inputs.get("server"))
         exchange.barrier()
-        self.outcome["share_weights_s"] = time.perf_counter() - started
-        outputs = self._infer_all(exchange, inputs.get("client"), batches)
+        report.share_weights_s = time.perf_counter() - started
+        collected = self._infer_all(exchange, inputs.get("client"), batches)
         exchange.barrier()
         exchange.close()
-        self.outcome["shared_bytes"] = exchange.sent_bytes
-        return outputs
-
-    def specs(self, holder: str) -> list[dict[str, Any]]:
-        """The Program's arguments of `holder`."""
-        return [each for each in self.manifest["arguments"] if each["holder"] == holder]
-
-    def describe_process(self) -> None:
-        """What the process used, for the outcome."""
-        times = os.times()
-        peak = 0
-        with open("/proc/self/status") as stream:
-            for line in stream:
-                if line.startswith("VmHWM:"):
-                    peak = int(line.split()[1]) * 1024
-        self.outcome.update(
-            cpu_s=times.user + times.system,
-            threads=int(os.environ.get("OMP_THREAD_LIMIT", "0")),
-            peak_memory_bytes=peak,
-            versions={"python": platform.python_version(), "numpy": np.__version__, **self.software},
-        )
-
-    def _own(self, holder: str) -> Arrays:
-        """The arrays of `holder`, which the process that started this one has checked."""
-        if not self.specs(holder):
-            return {}
-        own_input = self.task["source"] if holder == "client" else None
-        with np.load(own_input or os.path.join(self.task["program"], holder + ".npz"), allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-
-    def _agree(self, exchange: Exchange, inputs: dict[str, Arrays]) -> int:
-        terms = {"Program": self.manifest["fingerprint"], "link file": self.task["digest"]}
-        agree(exchange, {**terms, **{f"version of {name}": version for name, version in self.software.items()}})
-        batches = 1
-        for spec in self.specs("client") if self.rank == CLIENT else []:
-            batches = max(batches, len(inputs["client"][spec["name"]]) // spec["shape"][0] if spec["shape"] else 1)
-        return int(exchange.all_to_all(str(batches).encode()).get(CLIENT, str(batches).encode()))
-
-    def _infer_all(self, exchange: Exchange, client: Optional[Arrays], batches: int) -> Optional[Arrays]:
-        collected: dict[str, list[Any]] = {}
-        order = [0] * self.task["warmup"] + list(range(batches)) * self.task["repeats"]
-        for position, batch in enumerate(order):
-            exchange.barrier()
-            before = self._interface_bytes(), self.traffic()
-            times = [time.perf_counter()]
-            self.share(exchange, "client", self._batch(client, batch))
-            exchange.barrier()
-            times.append(time.perf_counter())
-            worked = time.process_time()
-            self._compute()
-            worked = time.process_time() - worked
-            times.append(time.perf_counter())
-            outputs = self.reveal(exchange)
-            times.append(time.perf_counter())
-            exchange.barrier()
-            if position < self.task["warmup"]:
-                continue
-            after = self._interface_bytes(), self.traffic()
-            interface, link = ([b - a for a, b in zip(*pair)] for pair in zip(before, after))
-            self.outcome["inferences"].append(
-                {"times": np.diff(times).tolist(), "cpu_s": worked, "interface": interface, "link": link}
-            )
-            for name, array in outputs.items():
-                collected.setdefault(name, []).append(array)
-        if self.rank != CLIENT:
+        if task.rank != CLIENT:
             return None
         return {name: np.concatenate(arrays) for name, arrays in collected.items()}
 
-    def _compute(self) -> None:
+    def describe_process(self) -> None:
+        """Put what the process is and used into the report."""
+        self.report.threads = int(os.environ.get("OMP_THREAD_LIMIT", "0"))
+        self.report.peak_memory_bytes = peak_memory_bytes()
+        self.report.versions = {
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            **self._backend.software,
+        }
+
+    def _own(self, holder: Holder) -> Arrays:
+        """The arrays of `holder`, which `launch` has checked."""
+        if not self.task.arguments(holder):
+            return {}
+        source = self.task.source if holder == "client" else None
+        with np.load(source or os.path.join(self.task.program, holder + ".npz"), allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+
+    def _agree(self, exchange: Exchange, inputs: dict[Holder, Arrays]) -> int:
+        """Check that all parties run the same thing; returns the number of batches that the client brings."""
+        terms = {"Program": self.task.manifest["fingerprint"], "link file": self.task.digest}
+        agree(exchange, {**terms, **{f"version of {name}": each for name, each in self._backend.software.items()}})
+        batches = 1
+        for spec in self.task.arguments("client") if self.task.rank == CLIENT else []:
+            array = inputs["client"][spec["name"]]
+            batches = max(batches, len(array) // spec["shape"][0] if spec["shape"] else 1)
+        return int(exchange.all_to_all(str(batches).encode()).get(CLIENT, str(batches).encode()))
+
+    def _compile(self) -> None:
+        started = time.perf_counter()
         try:
-            self.compute()
-        except RuntimeError as error:
+            self._backend.compile()
+        except (RuntimeError, ValueError) as error:
             raise SpuBenchError(
-                f"{self.task['runtime']} failed while running the Program: {first_line(error)}",
-                "see the party's log for the operation at fault.",
-                "failed",
+                f"{self.task.runtime} cannot compile the Program: {reason_of(error)}",
+                "export the Program with operations that this runtime has, by the JAX of constraints/reference.txt.",
+                "bad_input",
             ) from error
+        self.report.compile_s = time.perf_counter() - started
+
+    def _infer_all(self, exchange: Exchange, client: Optional[Arrays], batches: int) -> dict[str, list[Any]]:
+        """All inferences, in order; returns the outputs of those after the warm-up."""
+        collected: dict[str, list[Any]] = {}
+        order = [0] * self.task.warmup + list(range(batches)) * self.task.repeats
+        for position, batch in enumerate(order):
+            exchange.barrier()
+            interface, before = self._interface(), self._backend.statistics()
+            times, worked, outputs = self._infer(exchange, self._batch(client, batch))
+            exchange.barrier()
+            interface = [after - start for start, after in zip(interface, self._interface())]
+            after = self._backend.statistics()
+            if position < self.task.warmup:
+                continue
+            input_s, run_s, reveal_s = np.diff(times).tolist()
+            self.report.inferences.append(
+                InferenceReport(
+                    input_s=input_s,
+                    run_s=run_s,
+                    reveal_s=reveal_s,
+                    cpu_s=worked,
+                    link=after.link - before.link if after.link and before.link else None,
+                    interface_sent_bytes=interface[0] if interface else None,
+                    interface_received_bytes=interface[1] if interface else None,
+                )
+            )
+            self.report.operations = after.operations
+            self.report.shared_bytes = exchange.sent_bytes
+            for name, array in outputs.items():
+                collected.setdefault(name, []).append(array)
+        return collected
+
+    def _infer(self, exchange: Exchange, client: Optional[Arrays]) -> tuple[list[float], float, Arrays]:
+        """One inference: when its phases began and ended, the CPU seconds of its run, the outputs at the client."""
+        with self._failures("failed while it ran the Program"):
+            times = [time.perf_counter()]
+            self._backend.share(exchange, "client", client)
+            exchange.barrier()
+            times.append(time.perf_counter())
+            worked = time.process_time()
+            self._backend.compute()
+            worked = time.process_time() - worked
+            times.append(time.perf_counter())
+            outputs = self._backend.reveal(exchange)
+            times.append(time.perf_counter())
+        return times, worked, outputs
 
     def _batch(self, client: Optional[Arrays], batch: int) -> Optional[Arrays]:
+        """The client's arrays of one inference; None at any other party."""
         if client is None:
             return None
-        cut = {}
-        for spec in self.specs("client"):
+        cut: Arrays = {}
+        for spec in self.task.arguments("client"):
             size = spec["shape"][0] if spec["shape"] else 1
             array = client[spec["name"]]
             cut[spec["name"]] = array[batch * size : (batch + 1) * size] if spec["shape"] else array
         return cut
 
-    def _interface_bytes(self) -> tuple[int, int]:
-        """Bytes sent and received on the interface; zeros where none was named."""
-        if self.task["interface"]:
-            with open("/proc/self/net/dev") as stream:
-                for line in stream:
-                    name, _, counters = line.partition(":")
-                    if name.strip() == self.task["interface"]:
-                        values = counters.split()
-                        return int(values[8]), int(values[0])
-        return 0, 0
+    def _interface(self) -> list[int]:
+        """Bytes sent and received on the interface so far; [] where none was named."""
+        return list(interface_bytes(self.task.interface)) if self.task.interface else []
 
-    def _on_loss(self, peer: int, what: str) -> None:
+    @contextmanager
+    def _failures(self, what: str, fix: str = SEE_LOG, reason: Reason = "failed") -> Iterator[None]:
+        """Turn what the runtime raises into one line."""
+        try:
+            yield
+        except RuntimeError as error:
+            time.sleep(_LOSS_IS_KNOWN_S)  # where a peer is gone, the exchange ends this process with that reason
+            raise SpuBenchError(f"{self.task.runtime} {what}: {reason_of(error)}", fix, reason) from error
+
+
+def main(make_backend: Callable[[Task], Backend]) -> int:
+    """Run the party of the task file that this process was started with; the exit status is 0 or 1."""
+    task = load_task(sys.argv[1])
+    die_with_parent(task.parent)
+    opened = watch_opened_files()
+    report = PartyReport()
+    ending = threading.Lock()
+
+    def finish(error: Optional[SpuBenchError]) -> None:
+        report.opened_files = sorted(opened)
+        if error is not None:
+            report.failure = error.parts()
+        report.save(task.report)
+
+    def on_loss(peer: int, what: str) -> None:
         # The runtime is deep in C++ and waits for a peer that will not come: only ending the process gets it out.
-        if not _ending.acquire(blocking=False):
-            return
-        fix = f"see the log of party {peer}, then start all parties again."
-        report(self.task, self.outcome, SpuBenchError(f"Party {peer} was lost: it {what}.", fix, "peer"))
-        os._exit(1)
+        if ending.acquire(blocking=False):
+            fix = f"read the log of party {peer}, then start all parties again."
+            finish(SpuBenchError(f"Party {peer} was lost: it {what}.", fix, "peer"))
+            os._exit(1)
 
-
-_ending = threading.Lock()
-
-
-def empty_outcome() -> dict[str, Any]:
-    """What a party reports of itself before it has done anything."""
-    return {"inferences": [], "opened_files": []}
-
-
-def report(task: dict[str, Any], outcome: dict[str, Any], error: Optional[SpuBenchError] = None) -> None:
-    """Write a party's outcome where `task` says, whole or not at all."""
-    if error is not None:
-        outcome["failure"] = {"reason": error.reason, "problem": error.problem, "fix": error.fix}
-    path = task["report"]
-    with open(path + ".part", "w") as stream:
-        json.dump(outcome, stream)
-    os.replace(path + ".part", path)
-
-
-def first_line(error: Exception) -> str:
-    """What a runtime complains of: SPU puts a line "what:" before it and a stack trace after."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip() not in ("", "what:")]
-    return (lines or [type(error).__name__])[0]
-
-
-def main(task_path: str, party_of: Callable[[dict[str, Any]], Guest]) -> int:
-    """Be the party that the task file describes; the exit status is 0 or 1."""
-    with open(task_path) as stream:
-        task = json.load(stream)
-    libc = ctypes.CDLL(None)
-    libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: end with the process that started this one
-    # A runtime may abort when its link breaks, which is known here in the same moment and can be said better: the
-    # aborting thread sleeps, for as many seconds as the signal's number, before it goes on.
-    libc.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
-    libc.signal(signal.SIGABRT, ctypes.cast(libc.sleep, ctypes.c_void_p))
-    if os.getppid() != task["parent"]:  # it ended before that
-        return 1
-    opened = set()
-
-    def note(event: str, arguments: tuple[Any, ...]) -> None:
-        if event == "open" and isinstance(arguments[0], str) and os.path.splitext(arguments[0])[1] in _DATA_FILES:
-            opened.add(os.path.relpath(arguments[0]))
-
-    party = None
     try:
-        party = party_of(task)
-        sys.addaudithook(note)
-        outputs = party.run()
-        if outputs is not None and task["output"]:
-            with open(task["output"] + ".part", "wb") as target:
-                np.savez(target, **outputs)
-            os.replace(task["output"] + ".part", task["output"])
-        party.describe_process()
-        party.outcome["opened_files"] = sorted(opened)
-        report(task, party.outcome)
+        loop = SessionLoop(task, make_backend(task), report, on_loss)
+        outputs = loop.run()
+        if outputs is not None and task.output:
+            _save_npz(task.output, outputs)
+        loop.describe_process()
+        failure = None
     except SpuBenchError as error:
-        if not _ending.acquire(blocking=False):
-            time.sleep(60)  # the loss of a peer is already ending this process, and knows the cause better
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        outcome = empty_outcome() if party is None else party.outcome
-        outcome["opened_files"] = sorted(opened)
-        report(task, outcome, error)
-        return 1
-    return 0
+        failure = error
+    except Exception as error:  # a defect: the user gets one line too, and the log has the rest
+        traceback.print_exc()
+        failure = SpuBenchError(f"{task.runtime} failed: {type(error).__name__}: {reason_of(error)}", SEE_LOG, "failed")
+    if failure is not None and not ending.acquire(blocking=False):
+        time.sleep(60)  # on_loss is ending this process, and knows the cause better
+    finish(failure)
+    return 1 if failure else 0
+
+
+def _save_npz(path: str, arrays: Arrays) -> None:
+    with open(path + ".part", "wb") as stream:
+        np.savez(stream, **arrays)
+    os.replace(path + ".part", path)

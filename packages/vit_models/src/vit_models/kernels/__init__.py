@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..model import Model
 
 
-class Tailored(NamedTuple):
+class AdaptedModel(NamedTuple):
     """Weights by dotted name, and the function of (weights, images (B, height, width, C)) that gives the logits.
 
     Weights of whole numbers (int64) mean a forward pass of ring numbers, which only a runtime with the settings
@@ -37,7 +37,7 @@ class Tailored(NamedTuple):
 
 
 @runtime_checkable
-class Tailor(Protocol):
+class Adapter(Protocol):
     """Makes weights and a forward pass of its own from a model, its parameters and its calibration.
 
     `secret_weights` says whether the weights will be secret; `without` names a part of the kernel set to leave out.
@@ -52,7 +52,7 @@ class Tailor(Protocol):
         *,
         secret_weights: bool,
         without: str | None,
-    ) -> Tailored: ...
+    ) -> AdaptedModel: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +61,7 @@ class KernelSet:
 
     softmax: scores (..., N) -> weights (..., N). normalise: (x (..., N), eps) -> x / (sum over N + eps).
     layer_norm: (x (..., C), scale (C,), bias (C,), eps) -> (..., C). relu: elementwise. gelu: name of the default
-    activation. batched_heads: evaluate all heads of one variant in one call. tailor: for a set that is more than
+    activation. batched_heads: evaluate all heads of one variant in one call. adapt: for a set that is more than
     functions, and then needs a calibration; parts: what such a set can leave out.
     """
 
@@ -72,7 +72,7 @@ class KernelSet:
     relu: Unary
     gelu: str
     batched_heads: bool
-    tailor: Tailor | None = None
+    adapt: Adapter | None = None
     parts: tuple[str, ...] = ()
 
     def activation(self, gelu: str | None) -> Unary:

@@ -1,15 +1,10 @@
-"""One party on SPU 0.3.1b0: a process of Python 3.8 that holds only its own secrets, started by `launch`.
-
-It does what spu_bench.party does on today's SPU. The profile is in its log.
-"""
+"""The backend of SPU 0.3.1b0, in an environment of Python 3.8."""
 
 from __future__ import annotations
 
-import os
 import struct
 import sys
-import time
-from typing import Any, ClassVar, Optional
+from typing import Any, Mapping, Optional
 
 import spu
 from google.protobuf import json_format
@@ -17,141 +12,100 @@ from spu import spu_pb2
 from spu.binding import _lib
 
 from spu_bench.errors import SpuBenchError
-from spu_bench.party.exchange import Exchange, pack, unpack
-from spu_bench.party.session_loop import CLIENT, HOLDERS, Arrays, Guest, first_line, main
-from spu_bench.party.spu03.layout import mend_layouts
+from spu_bench.party import Holder, session_loop
+from spu_bench.party.backend import Statistics
+from spu_bench.party.reasons import reason_of
+from spu_bench.party.spu03.layout import add_layout_formats
+from spu_bench.party.spu_backend import SpuBackend, describe_link
+from spu_bench.party.spu_profile import OperationStats, Traffic, parse_profiles_03
+from spu_bench.party.task import Task
 
-_RECEIVE_TIMEOUT_MS = 600_000  # one message of the larger models takes minutes over this link
+VISIBILITY = {"server": spu_pb2.VIS_SECRET, "client": spu_pb2.VIS_SECRET, "public": spu_pb2.VIS_PUBLIC}
+_RECEIVE_TIMEOUT_S = 600.0  # one message of the larger models takes minutes over this link
 
 
-class Party(Guest):
-    """A party whose runtime is an SPU device."""
+class Spu03Backend(SpuBackend):
+    """A party whose runtime is an SPU device of the paper's version. It does not count its link: a relay may."""
 
-    software: ClassVar = {"spu": spu.__version__}
-
-    def __init__(self, task: dict[str, Any]) -> None:
+    def __init__(self, task: Task) -> None:
         super().__init__(task)
-        self._config = spu_pb2.RuntimeConfig()
-        try:
-            _parse({**task["options"]["runtime"], "protocol": task["protocol"].upper()}, self._config)
-        except ValueError as error:
-            raise SpuBenchError(
-                f"RuntimeConfig of SPU 0.3.1b0: {error}.",
-                "use one of {}.".format(", ".join(self._config.DESCRIPTOR.fields_by_name)),
-                "bad_input",
-            ) from error
-        self._io = spu.Io(len(task["link"]), self._config)
+        self._config = _runtime_config({**task.options["runtime"], "protocol": task.protocol.upper()})
+        self._description = _link_description(task)
+        self.io = spu.Io(len(task.link), self._config)
+        self._operations: list[OperationStats] = []
 
-    def prepare(self, exchange: Exchange) -> None:
-        self._executable = self._compile()
-        exchange.barrier()  # SPU's link waits only seconds for a peer that still compiles
-        self._runtime = spu.Runtime(self._link(), self._config)
+    @property
+    def software(self) -> Mapping[str, str]:
+        return {"spu": spu.__version__}
 
-    def share(self, exchange: Exchange, holder: str, arrays: Optional[Arrays]) -> None:
-        """The owner makes shares of its `arrays` and sends each party its own; all set theirs in the runtime."""
-        owner = HOLDERS[holder]
-        if owner is None:
-            mine = {
-                name: self._io.make_shares(array, spu_pb2.VIS_PUBLIC)[self.rank]
-                for name, array in (arrays or {}).items()
-            }
-        elif self.rank == owner:
-            shares = {name: self._io.make_shares(array, spu_pb2.VIS_SECRET) for name, array in (arrays or {}).items()}
-            for peer in exchange.peers:
-                exchange.send(
-                    peer, pack({name: [of_rank[peer].SerializeToString()] for name, of_rank in shares.items()})
-                )
-            mine = {name: of_rank[owner] for name, of_rank in shares.items()}
-        else:
-            mine = _values(exchange.receive(owner))
-        for name, share in mine.items():
-            self._runtime.set_var(name, share)
-
-    def compute(self) -> None:
-        self._runtime.run(self._executable)
-
-    def reveal(self, exchange: Exchange) -> Arrays:
-        """Send the outputs' shares to the client, who alone puts them together."""
-        mine = {spec["name"]: self._runtime.get_var(spec["name"]) for spec in self.manifest["outputs"]}
-        if self.rank != CLIENT:
-            exchange.send(CLIENT, pack({name: [share.SerializeToString()] for name, share in mine.items()}))
-            return {}
-        shares = {peer: _values(exchange.receive(peer)) for peer in exchange.peers}
-        shares[CLIENT] = mine
-        return {name: self._io.reconstruct([shares[rank][name] for rank in sorted(shares)]) for name in mine}
-
-    def traffic(self) -> list[int]:
-        """What the relay counted of SPU's link, where there is one."""
-        if not self.task["link_counter"]:
-            return []
-        with open(self.task["link_counter"], "rb") as stream:
-            return list(struct.unpack("<4q", stream.read(32)))
-
-    def _compile(self) -> spu_pb2.ExecutableProto:
-        started = time.perf_counter()
-        with open(os.path.join(self.task["program"], self.manifest["module"]["file"]), "rb") as stream:
-            module = stream.read()
-        kinds = [
-            spu_pb2.VIS_PUBLIC if each["holder"] == "public" else spu_pb2.VIS_SECRET
-            for each in self.manifest["arguments"]
-        ]
-        try:
-            code = spu.compile(mend_layouts(module), "hlo", kinds)
-        except (RuntimeError, ValueError) as error:
-            raise SpuBenchError(
-                f"SPU 0.3.1b0 cannot compile the Program: {first_line(error)}",
-                "it knows fewer operations than today's: export the Program without the one it names.",
-                "bad_input",
-            ) from error
-        self.outcome["compile_s"] = time.perf_counter() - started
-        return spu_pb2.ExecutableProto(
-            name=self.manifest["name"],
-            input_names=[each["name"] for each in self.manifest["arguments"]],
-            output_names=[each["name"] for each in self.manifest["outputs"]],
-            code=code,
+    def compile(self) -> None:
+        manifest = self.task.manifest
+        kinds = [VISIBILITY[each["holder"]] for each in manifest["arguments"]]
+        self.executable = spu_pb2.ExecutableProto(
+            name=manifest["name"],
+            input_names=[each["name"] for each in manifest["arguments"]],
+            output_names=[each["name"] for each in manifest["outputs"]],
+            code=spu.compile(add_layout_formats(self.module()), "hlo", kinds),
         )
 
-    def _link(self) -> Any:
-        description = _lib.link.Desc()
-        description.id = "spu-bench"
-        description.recv_timeout_ms = _RECEIVE_TIMEOUT_MS
-        for name, value in self.task["options"]["link"].items():
-            try:
-                if not hasattr(description, name):
-                    raise TypeError
-                setattr(description, name, value)
-            except TypeError:
-                raise SpuBenchError(
-                    f"SPU 0.3.1b0 has no link field {name!r} that takes {value!r}.",
-                    "use one of {}.".format(", ".join(each for each in dir(description) if each[0].islower())),
-                    "bad_input",
-                ) from None
-        for rank, (address, port) in enumerate(self.task["link"]):
-            description.add_party(f"party-{rank}", f"{address}:{port}")
-        try:
-            return _lib.link.create_brpc(description, self.rank)
-        except RuntimeError as error:
-            raise SpuBenchError(
-                f"SPU's link could not be made: {first_line(error)}",
-                "check that the ports of the link file are free and reachable from every party.",
-                "environment",
-            ) from error
+    def connect(self) -> None:
+        self.runtime = spu.Runtime(_lib.link.create_brpc(self._description, self.task.rank), self._config)
+
+    def make_shares(self, array: Any, holder: Holder) -> list[Any]:
+        shares: list[Any] = self.io.make_shares(array, VISIBILITY[holder])
+        return shares
+
+    def to_bytes(self, share: Any) -> list[bytes]:
+        return [share.SerializeToString()]
+
+    def from_bytes(self, parts: list[bytes]) -> Any:
+        share = spu_pb2.ValueProto()
+        share.ParseFromString(parts[0])
+        return share
+
+    def statistics(self) -> Statistics:
+        for operations in parse_profiles_03(self.new_log_lines()):
+            self._operations = operations
+        return Statistics(self._counted(), self._operations)
+
+    def _counted(self) -> Optional[Traffic]:
+        if self.task.link_counter is None:
+            return None
+        with open(self.task.link_counter, "rb") as stream:
+            return Traffic(*struct.unpack("<4q", stream.read(32)))
 
 
-def _values(data: bytes) -> dict[str, Any]:
-    values = {}
-    for name, (serialized,) in unpack(data).items():
-        values[name] = spu_pb2.ValueProto()
-        values[name].ParseFromString(serialized)
-    return values
-
-
-def _parse(fields: dict[str, Any], message: Any) -> None:
+def _runtime_config(fields: Mapping[str, Any]) -> Any:
+    """RuntimeConfig with these fields; raises SpuBenchError that names a wrong one."""
+    config = spu_pb2.RuntimeConfig()
     try:
-        json_format.ParseDict(fields, message)
+        json_format.ParseDict(fields, config)
     except json_format.ParseError as error:
-        raise ValueError(first_line(error).rstrip(".")) from None
+        raise SpuBenchError(
+            f"RuntimeConfig of SPU 0.3.1b0: {reason_of(error).rstrip('.')}.",
+            f"use one of {', '.join(config.DESCRIPTOR.fields_by_name)}.",
+            "bad_input",
+        ) from None
+    return config
+
+
+def _link_description(task: Task) -> Any:
+    """link.Desc with the fields of the options; raises SpuBenchError that names a wrong one."""
+    description = _lib.link.Desc()
+    describe_link(description, task.link, _RECEIVE_TIMEOUT_S)
+    for name, value in task.options["link"].items():
+        try:
+            if not hasattr(description, name):
+                raise TypeError
+            setattr(description, name, value)
+        except TypeError:
+            raise SpuBenchError(
+                f"SPU 0.3.1b0 has no link field {name!r} that takes {value!r}.",
+                f"use one of {', '.join(each for each in dir(description) if each[0].islower())}.",
+                "bad_input",
+            ) from None
+    return description
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], Party))
+    sys.exit(session_loop.main(Spu03Backend))

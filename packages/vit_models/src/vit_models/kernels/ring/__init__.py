@@ -14,7 +14,7 @@ from ...errors import ModelError
 from ...model import Model
 from ...program import RuntimeOptions
 from ...types import Array, Params
-from .. import KernelSet, Tailored
+from .. import AdaptedModel, KernelSet
 from ..tuned_fxp import checked_calibration, program_only
 from ..tuned_fxp.supported import TunedModel
 from .arithmetic import FRACTION_BITS, SpuRing
@@ -49,14 +49,14 @@ def folded(model: Model, params: Params, calibration: Calibration) -> Folded:
     return fold(TunedModel.of(model), params, calibration)
 
 
-def _tailor(
+def _adapt(
     model: Model,
     params: Params,
     calibration: Calibration | None,
     *,
     secret_weights: bool,
     without: str | None,
-) -> Tailored:
+) -> AdaptedModel:
     if not secret_weights:
         raise ModelError(
             "The kernels 'tuned' take secret weights only.",
@@ -73,7 +73,7 @@ def _tailor(
         return model.apply(params, images)
 
     weights = {name: whole(value) for name, value in program.arrays.items()}
-    return Tailored(weights, forward, reference, RUNTIME)
+    return AdaptedModel(weights, forward, reference, RUNTIME)
 
 
-KERNELS: KernelSet = program_only("tuned", _tailor)
+KERNELS: KernelSet = program_only("tuned", _adapt)

@@ -14,7 +14,7 @@ from ...config import ViTConfig
 from ...errors import ModelError
 from ...model import Model
 from ...types import Array, NpArray, Params
-from .. import KernelSet, Tailor, Tailored
+from .. import AdaptedModel, Adapter, KernelSet
 from .ablation import PASSES
 from .folded_pass import FoldedPass
 from .folding import fold
@@ -32,7 +32,7 @@ def _as_folded(_: ViTConfig, arrays: Mapping[str, NpArray]) -> Mapping[str, NpAr
 
 @dataclass(frozen=True)
 class FoldedKernels:
-    """The tailor of a kernel set: its forward pass by the part that is left out (None: no part).
+    """The adapter of a kernel set: its forward pass by the part that is left out (None: no part).
 
     `arrange` makes the weights of that pass from the folded ones.
     """
@@ -49,8 +49,8 @@ class FoldedKernels:
         *,
         secret_weights: bool,
         without: str | None,
-    ) -> Tailored:
-        """Weights and forward pass of `model`; see `kernels.Tailor`."""
+    ) -> AdaptedModel:
+        """Weights and forward pass of `model`; see `kernels.Adapter`."""
         tuned = TunedModel.of(model)
         calibration = checked_calibration(self.name, model, params, calibration)
         folded = fold(tuned, params, calibration)
@@ -59,7 +59,7 @@ class FoldedKernels:
         def forward(weights: Mapping[str, Any], images: Array) -> Array:
             return kind(tuned, weights, folded.norms, secret_weights)(images)
 
-        return Tailored(self.arrange(model.config, folded.arrays), forward)
+        return AdaptedModel(self.arrange(model.config, folded.arrays), forward)
 
 
 def checked_calibration(name: str, model: Model, params: Params, calibration: Calibration | None) -> Calibration:
@@ -84,8 +84,8 @@ def kernel_set(name: str, passes: Mapping[str | None, type[FoldedPass]], arrange
     return program_only(name, FoldedKernels(name, passes, arrange), tuple(part for part in passes if part is not None))
 
 
-def program_only(name: str, tailor: Tailor, parts: tuple[str, ...] = ()) -> KernelSet:
-    """A kernel set that exists only in exported Programs, which `tailor` makes."""
+def program_only(name: str, adapt: Adapter, parts: tuple[str, ...] = ()) -> KernelSet:
+    """A kernel set that exists only in exported Programs, which `adapt` makes."""
 
     def unavailable(*_: Any) -> NoReturn:
         raise ModelError(
@@ -102,12 +102,13 @@ def program_only(name: str, tailor: Tailor, parts: tuple[str, ...] = ()) -> Kern
         relu=unavailable,
         gelu=DEFAULT_GELU,
         batched_heads=True,
-        tailor=tailor,
+        adapt=adapt,
         parts=parts,
     )
 
 
 KERNELS = kernel_set("tuned_fxp", PASSES)
+"""The set `tuned_fxp`."""
 
 PARTS = KERNELS.parts
 """What can be left out alone (`Model.export(without=...)`)."""

@@ -119,7 +119,7 @@ class FoldedPass:
         return jnp.where(eye, root, 0.0) @ product if self.alone else root * product
 
     def _root(self, squares: Float[Array, "n 1"], name: str) -> Float[Array, "n 1"]:
-        """1 / sqrt(variance) of the LayerNorm `name` from sums of squares, but for a factor that is in the weights."""
+        """1 / sqrt(variance) of the LayerNorm `name` from sums of squares, without the factor in the weights."""
         static = self.norms[name]
         u = whole_multiple(squares, static.times) - self.weights[f"{name}.centre"]
         if name == "blocks.0.pre_norm":

@@ -77,7 +77,6 @@ def run(
     asked = Network.load(network) if not isinstance(network, Network) else network
     options = options or Options()
     protocol = protocol or runtimes.get(runtime).protocols[0]
-    with_needed(options, program.manifest.runtime_options, protocol, runtime)
     with_needed(options, program.manifest.runtime_options, protocol=protocol, runtime=runtime)
     options.check(runtime, protocol)  # a wrong protocol or field is found before anything starts
     chosen = executors.get(executor, runtimes.get(runtime))

@@ -26,7 +26,7 @@ _PROVENANCE: Dropped = {5: None, 17: None, 3: {2: {7: None}}}
 def wide_integers(on: bool = True) -> AbstractContextManager[Any]:
     """A context in which JAX keeps 64-bit numbers (with `on`; else no change)."""
     # jax 0.10 has moved it out of `experimental`.
-    wide: Any = jax.enable_x64 if hasattr(jax, "enable_x64") else getattr(experimental, "enable_x64")
+    wide: Any = jax.enable_x64 if hasattr(jax, "enable_x64") else experimental.enable_x64
     return wide(True) if on else nullcontext()
 
 

@@ -21,13 +21,11 @@ from .arithmetic import FRACTION_BITS, SpuRing
 from .folding import fold
 from .forward import RingPass, whole
 from .plan import Folded
-from .search import choose, simulate
+from .search import choose, simulate, traffic
 
-__all__ = ["KERNELS", "choose", "folded", "simulate"]
+__all__ = ["KERNELS", "choose", "folded", "simulate", "traffic"]
 
-RUNTIME = RuntimeOptions(
-    protocol="semi2k", field="FM64", fxp_fraction_bits=FRACTION_BITS, trunc_allow_msb_error=False
-)
+RUNTIME = RuntimeOptions(protocol="semi2k", field="FM64", fxp_fraction_bits=FRACTION_BITS, trunc_allow_msb_error=False)
 
 
 def folded(model: Model, params: Params, calibration: Calibration) -> Folded:

@@ -1,8 +1,8 @@
 """From weights and a calibration to the whole numbers of the ring program, in float64 at export.
 
-As in `tuned_fxp`, LayerNorm sees neither the mean over channels nor the scale of a token: what is written to the residual
-stream is centred, and its scale chosen, in the weights. Here every weight also carries the power of two that the next
-truncation takes away, so that no multiplication by a constant is left.
+As in `tuned_fxp`, LayerNorm sees neither the mean over channels nor the scale of a token: what is written to the
+residual stream is centred, and its scale chosen, in the weights. Here every weight also carries the power of two that
+the next truncation takes away, so that no multiplication by a constant is left.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..tuned_fxp.supported import Kind, TunedModel
 from .arithmetic import FRACTION_BITS
 from .gelu import RESULT_BITS, GeluPlan
 from .norm import EPS, NormFit, NormPlan, TokenRange
-from .plan import Folded, LayerPlan, RingPlan, StreamPlan
+from .plan import Folded, LayerPlan, RingPlan
 from .polynomials import even_form
 from .weights import RELU_OCTAVES, RESULT, SCORE_BITS, SCORE_CUT, relu_factor, softmax_shift
 
@@ -33,35 +33,31 @@ VALUE_BITS = 9.0
 SCALE_BITS = 8.0
 """Bits of values, and of queries and keys of Scale heads."""
 HIDDEN_BITS = 10.0
-SQUARE_BITS = 60.0
-"""Bits of the largest factor of 1 / sqrt before its truncation."""
 LOGIT_ROOT_BITS = 15.0
-SINGLE_COPY = 4
-"""A stream whose squares need up to so many bits less is written once, with that many bits less."""
+MOST_MISSING = 4.0
+"""The stream loses up to half as many bits so that its squares need no truncation, which costs a round."""
 
 
 class _Stream:
-    """The residual stream between two MLPs: `scale` ring units for 1, `low` bits fewer in the coarse copy."""
+    """The residual stream between two MLPs: `scale` ring units for 1, `unit` for a variance of 1."""
 
     def __init__(self, channels: int, fits: Sequence[NormFit]) -> None:
         typical = math.exp(np.mean([0.25 * math.log(f.lo * f.hi) for f in fits]))
         self.scale = 2.0**STREAM_BITS / typical
-        per_variance = self.scale**2 * channels
-        self.low = max(0, *(math.ceil(math.log2(per_variance / f.most_per_variance(SQUARE_BITS))) for f in fits))
-        if self.low <= SINGLE_COPY:
-            # Both factors of a square lose half of the bits.
-            self.scale *= 2.0 ** (-0.5 * self.low)
-            per_variance, self.low = self.scale**2 * channels, 0
-        self.unit = per_variance * 2.0**-self.low
+        most = min(f.most_per_variance() for f in fits)
+        missing = math.log2(self.scale**2 * channels / most)
+        if 0.0 < missing <= MOST_MISSING:
+            self.scale *= 2.0 ** (-0.5 * missing)
+        self.unit = self.scale**2 * channels
 
-    def written_by(self, kernel: NpArray, units: NpArray | float) -> tuple[NpArray, StreamPlan, float]:
-        """(kernel, plan, scale before truncation) for `kernel` (in, C) times inputs with `units` for 1 (scalar or in)."""
+    def written_by(self, kernel: NpArray, units: NpArray | float) -> tuple[NpArray, int, float]:
+        """(kernel, cut, scale before it) for `kernel` (in, C) times inputs with `units` for 1 (scalar or in)."""
         centred = _centred(kernel) * self.scale
         per_row = np.broadcast_to(1.0 / np.asarray(units), kernel.shape[:1])[:, None]
         rows = np.sqrt(np.mean(centred**2, axis=1, keepdims=True)) * per_row
         cut = max(0, math.ceil(WEIGHT_BITS - math.log2(float(np.median(rows)))))
-        cut = min(cut, FRACTION_BITS - self.low)
-        return centred * per_row * 2.0**cut, StreamPlan(cut, cut + self.low), self.scale * 2.0**cut
+        cut = min(cut, FRACTION_BITS)
+        return centred * per_row * 2.0**cut, cut, self.scale * 2.0**cut
 
 
 @dataclass(frozen=True)
@@ -156,10 +152,10 @@ def fold(model: TunedModel, params: Params, calibration: Calibration) -> Folded:
     columns = _Columns(
         gamma * head["kernel"], beta @ head["kernel"] + head["bias"], np.full(cfg.num_classes, 2.0**FRACTION_BITS)
     )
-    final_plan, arrays["head.kernel"], arrays["head.bias"] = _after_norm(
-        arrays, "norm", here, final, columns, 0
+    final_plan, arrays["head.kernel"], arrays["head.bias"] = _after_norm(arrays, "norm", here, final, columns, 0)
+    return Folded(
+        RingPlan(cfg, embedded, tuple(layers), final_plan), {k: np.asarray(np.rint(v)) for k, v in arrays.items()}
     )
-    return Folded(RingPlan(cfg, embedded, tuple(layers), final_plan), {k: np.asarray(np.rint(v)) for k, v in arrays.items()})
 
 
 @dataclass(frozen=True)
@@ -174,8 +170,7 @@ class _Heads:
     def of(model: TunedModel, layer: int, calibration: Calibration) -> _Heads:
         cfg = model.cfg
         per_head = [
-            _head_units(kind, cfg.width, cfg.tokens, r)
-            for kind, r in zip(model.kinds[layer], calibration.rows[layer])
+            _head_units(kind, cfg.width, cfg.tokens, r) for kind, r in zip(model.kinds[layer], calibration.rows[layer])
         ]
         half = np.repeat([units for units, _, _ in per_head], cfg.width)
         values = np.full(half.shape, 2.0**VALUE_BITS)

@@ -16,10 +16,10 @@ from .arithmetic import FRACTION_BITS, Ring, Values, truncate
 from .attention import Shape, attend
 from .gelu import gelu
 from .norm import NormPlan, norm_product
-from .plan import LayerPlan, RingPlan, StreamPlan
+from .plan import LayerPlan, RingPlan
 
 MARK = 2**12
-LOGIT_RANGE = 2 ** (64 - FRACTION_BITS)
+LOGIT_RANGE: int = 1 << (64 - FRACTION_BITS)
 JOINT_ROWS = 1100
 """Most rows whose sums of squares are the diagonal of a product: that product grows with their square."""
 
@@ -36,21 +36,21 @@ class RingPass:
         """Logits (B, classes). Each value outside its range lowers all logits of its image by `mark`."""
         cfg, p = self.plan.cfg, self.arrays
         self.images, self.checks = images.shape[0], []
-        d, low = self._embed(images)
+        d = self._embed(images)
         rows = cfg.tokens
         for i, layer in enumerate(self.plan.layers):
             last = i + 1 == len(self.plan.layers)
-            qkv = self._qkv(d, low, layer, i)
+            qkv = self._qkv(d, layer, i)
             if last and cfg.pool == "class":
                 d, rows = self._class_rows(d), 1
             context = self._attended(qkv, layer, i, rows)
             out = self.ring.dot(context, p[f"blocks.{i}.proj.kernel"]) + p[f"blocks.{i}.proj.bias"]
-            d, low = self._stream(out + d * 2**layer.attended.cut, layer.attended)
-            out = self._mlp(d, low, layer, i, rows)
-            d, low = self._stream(out, layer.written)
-        return self._head(d, low, rows)
+            d = self._stream(out + d * 2**layer.attended_cut, layer.attended_cut)
+            out = self._mlp(d, layer, i, rows)
+            d = self._stream(out, layer.written_cut)
+        return self._head(d, rows)
 
-    def _embed(self, images: Values) -> tuple[Values, Values]:
+    def _embed(self, images: Values) -> Values:
         cfg, b = self.plan.cfg, self.images
         g, s = cfg.grid, cfg.patch
         x = self.ring.from_images(images).reshape(b, g, s, g, s, cfg.channels)
@@ -58,34 +58,31 @@ class RingPass:
         tokens = self.arrays["embed.tokens"]
         out = self.ring.dot(patches, self.arrays["embed.kernel"]).reshape(b, g * g, cfg.dim) + tokens[1:]
         first = self.xp.broadcast_to(tokens[:1], (b, 1, cfg.dim))
-        return self._stream(self.xp.concatenate([first, out], axis=1).reshape(b * cfg.tokens, cfg.dim), self.plan.embedded)
+        return self._stream(
+            self.xp.concatenate([first, out], axis=1).reshape(b * cfg.tokens, cfg.dim), self.plan.embedded_cut
+        )
 
-    def _stream(self, out: Values, plan: StreamPlan) -> tuple[Values, Values]:
-        if plan.low == plan.cut:
-            (d,) = truncate(self.ring, [(out, plan.cut)])
-            return d, d
-        d, low = truncate(self.ring, [(out, plan.cut), (out, plan.low)])
-        return d, low
+    def _stream(self, out: Values, cut: int) -> Values:
+        (d,) = truncate(self.ring, [(out, cut)])
+        return d
 
     def _normed(
-        self, d: Values, low: Values, plan: NormPlan, name: str, kernel: Values, rows: int, skip_class: bool = False
+        self, d: Values, plan: NormPlan, name: str, kernel: Values, rows: int, skip_class: bool = False
     ) -> Values:
         """The product after the LayerNorm `name`, not truncated, for `rows` tokens of each image."""
         arrays = {k: self.arrays[f"{name}.{k}"] for k in ("centre", "limit", "linear", "constant")}
         joint = d.shape[0] <= JOINT_ROWS
         class_rows = np.tile(np.arange(rows) == 0, self.images)
-        out, checks = norm_product(
-            self.ring, plan, arrays, d, low, kernel, class_rows, skip_class=skip_class, joint=joint
-        )
+        out, checks = norm_product(self.ring, plan, arrays, d, kernel, class_rows, skip_class=skip_class, joint=joint)
         self.checks += [c.reshape(self.images, -1) for c in checks]
         return out
 
-    def _qkv(self, d: Values, low: Values, layer: LayerPlan, i: int) -> tuple[Values, Values, Values]:
+    def _qkv(self, d: Values, layer: LayerPlan, i: int) -> tuple[Values, Values, Values]:
         cfg, p, name = self.plan.cfg, self.arrays, f"blocks.{i}"
         kernel = p[f"{name}.qkv.kernel"]
         # The class token enters the first layer as a constant: its row comes from the server.
         first = i == 0
-        out = self._normed(d, low, layer.pre_norm, f"{name}.pre_norm", kernel, cfg.tokens, first) + p[f"{name}.qkv.bias"]
+        out = self._normed(d, layer.pre_norm, f"{name}.pre_norm", kernel, cfg.tokens, first) + p[f"{name}.qkv.bias"]
         if first:
             out = out.reshape(self.images, cfg.tokens, -1)
             row = self.xp.broadcast_to(p[f"{name}.class_qkv"], (self.images, 1, out.shape[-1]))
@@ -105,10 +102,10 @@ class RingPass:
         self.checks += [c.reshape(self.images, -1) for c in checks]
         return context
 
-    def _mlp(self, d: Values, low: Values, layer: LayerPlan, i: int, rows: int) -> Values:
+    def _mlp(self, d: Values, layer: LayerPlan, i: int, rows: int) -> Values:
         """The next stream's values, not truncated: linear2 of the activation, and the residual from norm1."""
         cfg, p, name = self.plan.cfg, self.arrays, f"blocks.{i}"
-        out = self._normed(d, low, layer.norm1, f"{name}.norm1", p[f"{name}.linear1.kernel"], rows)
+        out = self._normed(d, layer.norm1, f"{name}.norm1", p[f"{name}.linear1.kernel"], rows)
         h = self.ring.shift(out + p[f"{name}.linear1.bias"])
         h, past = h[:, : cfg.mlp_width], h[:, cfg.mlp_width :]
         if layer.gelu is None:
@@ -116,11 +113,11 @@ class RingPass:
         else:
             y, guard = gelu(self.ring, layer.gelu, h)
             self.checks.append(guard.reshape(self.images, -1))
-        return self.ring.dot(y, p[f"{name}.linear2.kernel"]) + past * 2**layer.written.cut
+        return self.ring.dot(y, p[f"{name}.linear2.kernel"]) + past * 2**layer.written_cut
 
-    def _head(self, d: Values, low: Values, rows: int) -> Values:
+    def _head(self, d: Values, rows: int) -> Values:
         p, name = self.arrays, "norm"
-        logits = self._normed(d, low, self.plan.final, name, p["head.kernel"], rows) + p["head.bias"]
+        logits = self._normed(d, self.plan.final, name, p["head.kernel"], rows) + p["head.bias"]
         checks = self.xp.concatenate(self.checks, axis=1)
         count = self.xp.sum(self.ring.positive(checks), axis=1, keepdims=True)
         return self.ring.to_logits(logits - count * (mark(checks.shape[1]) * 2**FRACTION_BITS))
@@ -132,7 +129,8 @@ class RingPass:
 
 def mark(checks: int) -> int:
     """By how much each of so many checks lowers the logits: all of them together do not go round the ring."""
-    return 1 << min(MARK, LOGIT_RANGE // (checks + 2)).bit_length() - 1
+    most = min(MARK, LOGIT_RANGE // (checks + 2))
+    return 1 << (most.bit_length() - 1)
 
 
 def whole(x: NpArray) -> NpArray:

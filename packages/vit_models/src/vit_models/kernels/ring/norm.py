@@ -15,6 +15,8 @@ from .arithmetic import FRACTION_BITS, Ring, Values, truncate
 from .polynomials import root_factors
 
 EPS = 1e-5
+SQUARE_BITS = 60.0
+"""Bits of the largest factor of 1 / sqrt before its truncation."""
 FACTOR_BITS = 21.0
 """Bits of the largest factor of 1 / sqrt after a truncation, which takes no more than 22."""
 MERGED_BITS = 10.5
@@ -25,11 +27,12 @@ MERGED_BITS = 10.5
 class NormPlan:
     """The public structure of one LayerNorm.
 
-    `cuts` are the truncations of the factors, level by level. The class token's sum of squares is multiplied by
-    4^class_power (the other tokens' for a negative one).
+    `square_cut` is the truncation of the sums of squares (0: none), `cuts` are those of the factors by level. The
+    class token's sum of squares is multiplied by 4^class_power (the other tokens' for a negative one).
     """
 
     factors: int
+    square_cut: int
     cuts: tuple[int, ...]
     class_power: int
 
@@ -72,15 +75,19 @@ class NormFit:
         z = np.linspace(-1.0, 1.0, 129)
         return np.stack([z * z + p * z + c for p, c in zip(self.factors.linear, self.factors.constant)])
 
-    def most_per_variance(self, bits: float) -> float:
-        """Largest number of ring units for a variance of 1, for which factors stay below 2^bits."""
-        return math.sqrt(2.0**bits / float(np.abs(self._values()).max())) / (0.5 * (self.hi - self.lo))
+    def most_per_variance(self) -> float:
+        """Largest number of ring units for a variance of 1 for which factors stay below 2^SQUARE_BITS."""
+        return math.sqrt(2.0**SQUARE_BITS / float(np.abs(self._values()).max())) / (0.5 * (self.hi - self.lo))
 
     def fold(self, unit: float, root_scale: float) -> tuple[NormPlan, dict[str, NpArray], float]:
         """(plan, arrays, scale): `unit` ring units are a variance of 1, and `root_scale` is asked of the root.
 
         root = scale / sqrt(variance), with a scale near root_scale.
         """
+        square_cut = 0
+        if unit > 1.001 * self.most_per_variance():
+            square_cut = max(0, math.ceil(math.log2(self.hi * unit) - FACTOR_BITS))
+            unit *= 2.0**-square_cut
         half, middle = 0.5 * (self.hi - self.lo) * unit, 0.5 * (self.hi + self.lo) * unit
         m = len(self.factors.linear)
         # The product of the factors is `exact` / sqrt(variance), in units of half^2 for each.
@@ -92,7 +99,7 @@ class NormFit:
             "linear": self.factors.linear * half,
             "constant": self.factors.constant * half * half,
         }
-        plan = NormPlan(m, tuple(cuts), self.class_power)
+        plan = NormPlan(m, square_cut, tuple(cuts), self.class_power)
         return plan, {k: np.asarray(np.rint(v)) for k, v in arrays.items()}, scale * exact
 
 
@@ -124,7 +131,6 @@ def norm_product(
     plan: NormPlan,
     arrays: Mapping[str, Values],
     d: Values,
-    low: Values,
     kernel: Values,
     class_rows: NpArray,
     *,
@@ -133,19 +139,21 @@ def norm_product(
 ) -> tuple[Values, list[Values]]:
     """(d @ kernel) times 1 / sqrt of each row's variance, not truncated, and values that must not be positive.
 
-    d (rows, C), and `low` the same with fewer bits; kernel (C, k). `class_rows` (rows,) says which rows are class
-    tokens; with `skip_class` their variance is not read. `joint`: rows are few, and squares share the product with the
-    kernel. Rounds: 1 product, squares, truncation, log2(factors) products with truncations between them, 1 product.
+    d (rows, C), kernel (C, k). `class_rows` (rows,) says which rows are class tokens; with `skip_class` their variance
+    is not read. `joint`: rows are few, and squares share the product with the kernel. Rounds: product, (truncation with
+    `square_cut`,) squares, truncation, log2(factors) products with truncations between them, product.
     """
     xp, (rows, _), k = ring.xp, d.shape, kernel.shape[1]
     eye = np.eye(rows, dtype=bool)
     if joint:
-        product = ring.dot(d, xp.concatenate([kernel, low.T], axis=1))
+        product = ring.dot(d, xp.concatenate([kernel, d.T], axis=1))
         squares = xp.sum(xp.where(eye, product[:, k:], 0), axis=1)
         product = product[:, :k]
     else:
-        product, squares = ring.dot(d, kernel), xp.sum(ring.mul(d, low), axis=1)
+        product, squares = ring.dot(d, kernel), xp.sum(ring.mul(d, d), axis=1)
     squares = squares * _powers(class_rows, plan.class_power, 4)
+    if plan.square_cut:
+        (squares,) = truncate(ring, [(squares, plan.square_cut)])
     u = (squares - arrays["centre"])[:, None]
     if skip_class:
         u = xp.where(class_rows[:, None], 0, u)

@@ -13,23 +13,18 @@ from .norm import NormPlan
 
 
 @dataclass(frozen=True)
-class StreamPlan:
-    """How the residual stream is written: truncated by `cut` bits, and once more, coarser, by `low` bits beside it."""
-
-    cut: int
-    low: int
-
-
-@dataclass(frozen=True)
 class LayerPlan:
-    """One block: its norms, heads, activation (None: ReLU), and the streams that attention and MLP write."""
+    """One block: its norms, heads, activation (None: ReLU).
+
+    `attended_cut` and `written_cut` are the truncations of what attention and MLP write to the residual stream.
+    """
 
     pre_norm: NormPlan
     kinds: tuple[Kind, ...]
-    attended: StreamPlan
+    attended_cut: int
     norm1: NormPlan
     gelu: GeluPlan | None
-    written: StreamPlan
+    written_cut: int
 
 
 @dataclass(frozen=True)
@@ -37,7 +32,7 @@ class RingPlan:
     """The structure of a model's ring program."""
 
     cfg: ViTConfig
-    embedded: StreamPlan
+    embedded_cut: int
     layers: tuple[LayerPlan, ...]
     final: NormPlan
 

@@ -1,4 +1,4 @@
-"""The polynomials of the ring kernels: fits in float64 at export, as products of quadratics of leading coefficient 1."""
+"""The polynomials of the ring kernels: fits in float64 at export, as products of quadratics that start with z^2."""
 
 from __future__ import annotations
 
@@ -60,7 +60,8 @@ def gate(name: str, x: NpArray) -> NpArray:
     if name == "tanh":
         value: NpArray = np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3))
         return value
-    return np.vectorize(math.erf)(np.asarray(x, dtype=np.float64) * math.sqrt(0.5))  # type: ignore[no-any-return]
+    exact: NpArray = np.vectorize(math.erf)(np.asarray(x, dtype=np.float64) * math.sqrt(0.5))
+    return exact
 
 
 def quadratics(roots: NpArray) -> list[tuple[float, float]]:
@@ -84,13 +85,18 @@ def balanced(pairs: list[tuple[float, float]]) -> list[tuple[float, float]]:
     return [tree[int(f"{p:0{bits}b}"[::-1], 2) if bits else 0] for p in range(len(tree))]
 
 
+@functools.cache
+def _inverse_sqrt(lo: float, hi: float, levels: int) -> Factors:
+    return inverse_sqrt(lo, hi, 1.0, levels)
+
+
 def root_factors(lo: float, hi: float, tolerance: float) -> Factors:
     """1 / sqrt(v) on [lo, hi] in z = (2 v - hi - lo) / (hi - lo), with the fewest factors that err by `tolerance`.
 
     Raises ModelError where the largest number of factors errs by more.
     """
     for level in range(ROOT_LEVELS[0], ROOT_LEVELS[1] + 1):
-        factors = inverse_sqrt(lo, hi, 1.0, level + 1)
+        factors = _inverse_sqrt(lo, hi, level + 1)
         if factors.error <= tolerance:
             return factors
     raise ModelError(

@@ -39,12 +39,17 @@ class Octaves:
     def borders(self) -> NpArray:
         """Between the half octaves, in ring units."""
         exponents = np.arange(2 * self.low + 1, 2 * self.high) / 2.0
-        return np.rint(2.0 ** (exponents + self.bits)).astype(np.int64)
+        return _whole(2.0 ** (exponents + self.bits))
 
     def multipliers(self) -> NpArray:
         """Of each half octave, the factor that takes its lower border to 2^(high + bits + BORDER_BITS)."""
         exponents = np.arange(2 * self.low, 2 * self.high) / 2.0
-        return np.rint(2.0 ** (self.high - exponents + BORDER_BITS)).astype(np.int64)
+        return _whole(2.0 ** (self.high - exponents + BORDER_BITS))
+
+
+def _whole(x: NpArray) -> NpArray:
+    rounded: NpArray = np.rint(x).astype(np.int64)
+    return rounded
 
 
 SOFTMAX_OCTAVES = Octaves(-8, 19, SUM_BITS)

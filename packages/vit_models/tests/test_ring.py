@@ -36,12 +36,13 @@ def models(tiny, lively, images_for):
     """name -> (model, parameters, images, calibration), each calibrated once."""
     made = {}
 
-    def make(name, gelu="exact"):
-        if (name, gelu) not in made:
-            model = vm.Model(tiny, name.split()[0], PLANS[name], gelu)
+    def make(name, gelu="exact", plan=None):
+        key = name, gelu, plan
+        if key not in made:
+            model = vm.Model(tiny, name.split()[0], plan or PLANS[name], gelu)
             params, images = lively(model.init(0)), images_for(tiny, 64)
-            made[name, gelu] = model, params, images, model.calibrate(params, images, error=ERROR)
-        return made[name, gelu]
+            made[key] = model, params, images, model.calibrate(params, images, error=ERROR)
+        return made[key]
 
     return make
 
@@ -140,11 +141,25 @@ def test_simulated_logits_are_those_of_the_model(name, models):
     assert calibration.ring.logit_error <= ERROR and calibration.ring.headroom < 1
 
 
-@pytest.mark.parametrize("gelu", ["erf", "tanh", "relu"])
+@pytest.mark.parametrize("gelu", ["erf", "tanh", "relu", "quad", "identity"])
 def test_activations(gelu, models):
     model, params, images, calibration = models("scale", gelu)
     logits = ring.simulate(ring.folded(model, params, calibration), images[:8])
     np.testing.assert_allclose(logits, model.apply(params, images[:8]), rtol=0, atol=ERROR)
+
+
+@pytest.mark.parametrize("gelu", ["exact", "relu"])
+@pytest.mark.parametrize("beta", [[0, 1], [1, 0], [0, 0], [[1, 0, 1, 0, 0], [0, 1, 1, 1, 1]]])
+def test_mpcvit_plus(beta, gelu, models):
+    plan = replace(PLANS["mix"].with_gelu(beta), post_relu=False)
+    model, params, images, calibration = models("mix", gelu, plan)
+    program = ring.folded(model, params, calibration)
+    logits = ring.simulate(program, images[:8])
+    np.testing.assert_allclose(logits, model.apply(params, images[:8]), rtol=0, atol=ERROR)
+    if isinstance(beta[0], int):
+        # Where no token keeps the activation, both linears are one matrix.
+        names = [f"blocks.{i}.linear2.kernel" in program.arrays for i in range(2)]
+        assert names == [bool(b) for b in beta]
 
 
 def test_images_side_by_side_have_the_logits_of_each(models):
@@ -200,6 +215,9 @@ def test_what_does_not_fit_is_one_clear_error(models):
     model, params, _, calibration = models("scale")
     with pytest.raises(vm.ModelError, match=r"secret weights only\. Fix: use weights='server'"):
         model.export(params, kernels="tuned", calibration=calibration, weights="public")
+    relu_after = replace(PLANS["mix"].with_gelu([0, 1]), post_relu=True)
+    with pytest.raises(vm.ModelError, match="plan with post_relu"):
+        vm.Model(model.config, "mix", relu_after).calibrate(params, np.zeros((1, 8, 8, 1)))
     with pytest.raises(vm.ModelError, match="need a calibration"):
         model.export(params, kernels="tuned")
     with pytest.raises(vm.ModelError, match="no ranges for whole-number kernels"):

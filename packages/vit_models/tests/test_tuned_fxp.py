@@ -201,8 +201,9 @@ def test_what_does_not_fit_is_one_clear_error(model, tiny, lively, images_for):
         vm.calibrate(tiny, spec["params"], images, plan=rows)
     with pytest.raises(ValueError, match="not linformer_50"):
         vm.calibrate(tiny, spec["params"], images, attention="linformer_50")
-    with pytest.raises(ValueError, match="gelu part"):
-        vm.calibrate(tiny, spec["params"], images, plan=spec["plan"].with_gelu([0, 1]))
+    plus = replace(spec["plan"].with_gelu([0, 1]), post_relu=False)
+    with pytest.raises(ValueError, match=r"gelu part\. Fix: use kernels='tuned'"):
+        vm.export_program(**{**spec, "plan": plus}, kernels="tuned_fxp", calibration=calibration)
     cct = vm.ViTConfig(
         "cct", image_size=8, channels=1, layers=1, heads=2, dim=8, conv=vm.ConvTokenizer(), pool="sequence"
     )

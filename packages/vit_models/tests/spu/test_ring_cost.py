@@ -19,7 +19,6 @@ ONE = 2.0 ** (weights.SCORE_BITS + weights.SCORE_CUT)
 KERNELS = {
     "truncation": (1, lambda r, x: arithmetic.truncate(r, [(x, 33)])[0], RNG.integers(-(2**54), 2**54, (9, 5))),
     "gelu": (4, lambda r, x: gelu.gelu(r, GELU, x)[0], RNG.integers(-4096, 4097, (9, 16))),
-    "gelu guard": (4, lambda r, x: gelu.gelu(r, GELU, x)[1], RNG.integers(-4096, 4097, (9, 16))),
     "exponential": (10, weights.exponential, np.rint(RNG.uniform(-0.4, 0.3, (9, 9)) * ONE).astype(np.int64)),
     "normalise": (
         13,

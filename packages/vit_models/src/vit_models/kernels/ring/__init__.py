@@ -44,7 +44,7 @@ def folded(model: Model, params: Params, calibration: Calibration) -> Folded:
             "calibrate with a larger error=..., or use kernels='tuned_fxp'.",
             "unsupported",
         )
-    return fold(TunedModel.of(model), params, calibration)
+    return fold(TunedModel.of(model, whole_numbers=True), params, calibration)
 
 
 def _adapt(

@@ -134,6 +134,7 @@ def fold(model: TunedModel, params: Params, calibration: Calibration) -> Folded:
         after = _Stream(cfg.dim, [final] if last else [pre[i + 1], post[i + 1]])
         gamma, beta = block["norm1"]["scale"][:, None], block["norm1"]["bias"]
         one, two = block["linear1"], block["linear2"]
+        kept = model.kept[i]
         plan, hidden, result = _activation(model.gelu, degrees[i], seen[i].bound)
         # One matrix takes the normed token into the MLP and to the residual beside it.
         columns = _Columns(
@@ -141,11 +142,15 @@ def fold(model: TunedModel, params: Params, calibration: Calibration) -> Folded:
             np.concatenate([beta @ one["kernel"] + one["bias"], _centred(beta + two["bias"])]),
             np.concatenate([np.full(cfg.mlp_width, hidden), np.full(cfg.dim, after.scale)]),
         )
+        if kept == ():
+            columns = _fused(gamma, beta, one, two, after.scale)
         post_plan, arrays[f"{name}.linear1.kernel"], arrays[f"{name}.linear1.bias"] = _after_norm(
             arrays, f"{name}.norm1", here, post[i], columns, FRACTION_BITS
         )
-        arrays[f"{name}.linear2.kernel"], written, _ = after.written_by(two["kernel"], result)
-        layers.append(LayerPlan(pre_plan, kinds[i], attended, post_plan, plan, written))
+        written = FRACTION_BITS
+        if kept != ():
+            arrays[f"{name}.linear2.kernel"], written, _ = after.written_by(two["kernel"], result)
+        layers.append(LayerPlan(pre_plan, kinds[i], attended, post_plan, plan, kept, written))
         here = after
 
     head, gamma, beta = w["head"], w["norm"]["scale"][:, None], w["norm"]["bias"]
@@ -194,10 +199,21 @@ def _head_units(kind: Kind, width: int, tokens: int, r: Range | None) -> tuple[f
     return math.sqrt(factor * root * one), context, shift * one
 
 
+def _fused(gamma: NpArray, beta: NpArray, one: Any, two: Any, units: float) -> _Columns:
+    """norm1, both linears as one matrix, and the residual: all of an MLP without activation."""
+    kernel = one["kernel"] @ two["kernel"]
+    bias = (beta @ one["kernel"] + one["bias"]) @ two["kernel"] + two["bias"] + beta
+    both = _centred(gamma * kernel + np.diag(gamma[:, 0]))
+    return _Columns(both, _centred(bias), np.full(len(beta), units))
+
+
 def _activation(name: str, degree: int, bound: float) -> tuple[GeluPlan | None, float, float]:
     """(plan, ring units of the hidden values, ring units of the activated ones)."""
-    if name == "relu":
+    if name in ("relu", "identity"):
         return None, 2.0**STREAM_BITS, 2.0**STREAM_BITS
+    if name == "quad":
+        plan = GeluPlan.quad(2.0**STREAM_BITS)
+        return plan, 2.0**STREAM_BITS, plan.result
     form = even_form("tanh" if name == "tanh" else "exact", degree, bound)
     units = 2.0**HIDDEN_BITS
     if degree == 4:

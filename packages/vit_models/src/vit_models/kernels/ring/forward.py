@@ -106,14 +106,31 @@ class RingPass:
         """The next stream's values, not truncated: linear2 of the activation, and the residual from norm1."""
         cfg, p, name = self.plan.cfg, self.arrays, f"blocks.{i}"
         out = self._normed(d, layer.norm1, f"{name}.norm1", p[f"{name}.linear1.kernel"], rows)
-        h = self.ring.shift(out + p[f"{name}.linear1.bias"])
+        out = out + p[f"{name}.linear1.bias"]
+        if layer.kept == ():
+            return out
+        h = self.ring.shift(out)
         h, past = h[:, : cfg.mlp_width], h[:, cfg.mlp_width :]
-        if layer.gelu is None:
-            y = self.ring.relu(h)
+        if layer.kept is None:
+            y = self._activated(h, layer)
         else:
-            y, guard = gelu(self.ring, layer.gelu, h)
-            self.checks.append(guard.reshape(self.images, -1))
+            kept, h = [row for row in layer.kept if row < rows], h.reshape(self.images, rows, -1)
+            # What does not keep the activation only changes its scale.
+            parts = [h[:, row] * (1 if layer.gelu is None else layer.gelu.identity) for row in range(rows)]
+            if kept:
+                active = self.xp.stack([h[:, row] for row in kept], axis=1).reshape(-1, cfg.mlp_width)
+                active = self._activated(active, layer).reshape(self.images, len(kept), -1)
+                for position, row in enumerate(kept):
+                    parts[row] = active[:, position]
+            y = self.xp.stack(parts, axis=1).reshape(self.images * rows, -1)
         return self.ring.dot(y, p[f"{name}.linear2.kernel"]) + past * 2**layer.written_cut
+
+    def _activated(self, h: Values, layer: LayerPlan) -> Values:
+        if layer.gelu is None:
+            return self.ring.relu(h)
+        y, guard = gelu(self.ring, layer.gelu, h)
+        self.checks.append(guard.reshape(self.images, -1))
+        return y
 
     def _head(self, d: Values, rows: int) -> Values:
         p, name = self.arrays, "norm"

@@ -16,7 +16,10 @@ FACTOR_BITS = 20
 
 @dataclass(frozen=True)
 class GeluPlan:
-    """The public numbers of one GeLU: x comes with `scale` units for 1, the result leaves with `result`."""
+    """The public numbers of one activation: x comes with `scale` units for 1, the result leaves with `result`.
+
+    x times `identity` is x with `result` units for 1.
+    """
 
     square_cut: int
     linear: tuple[int, ...]
@@ -26,6 +29,15 @@ class GeluPlan:
     sign: int
     limit: int
     result: float
+    identity: int
+
+    @staticmethod
+    def quad(scale: float) -> GeluPlan:
+        """The plan of 0.125 x^2 + 0.25 x + 0.5, which has no bound."""
+        result = 8.0 * scale**2
+        return GeluPlan(
+            0, (), (round(0.5 * result),), (), round(0.25 * result / scale), 1, 0, result, round(result / scale)
+        )
 
     @staticmethod
     def of(form: EvenForm, scale: float) -> GeluPlan:
@@ -56,6 +68,7 @@ class GeluPlan:
             sign=1 if form.lead > 0 else -1,
             limit=round(g * g),
             result=result,
+            identity=round(result / scale),
         )
 
 
@@ -67,6 +80,8 @@ def gelu(ring: Ring, plan: GeluPlan, x: Values) -> tuple[Values, Values]:
     """
     xp = ring.xp
     w = ring.mul(x, x)
+    if not plan.linear:
+        return w + plan.half * x + plan.constant[0], w[:, :0]
     if plan.square_cut:
         (w,) = truncate(ring, [(w, plan.square_cut)])
     v = ring.mul(w, w)

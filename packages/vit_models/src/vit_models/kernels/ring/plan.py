@@ -14,7 +14,9 @@ from .norm import NormPlan
 
 @dataclass(frozen=True)
 class LayerPlan:
-    """One block: its norms, heads, activation (None: ReLU).
+    """One block: its norms, heads, activation (None: ReLU), and the tokens that keep it.
+
+    `kept` None means all tokens, () none: then both linears of the MLP are one matrix, part of the product after norm1.
 
     `attended_cut` and `written_cut` are the truncations of what attention and MLP write to the residual stream.
     """
@@ -24,6 +26,7 @@ class LayerPlan:
     attended_cut: int
     norm1: NormPlan
     gelu: GeluPlan | None
+    kept: tuple[int, ...] | None
     written_cut: int
 
 

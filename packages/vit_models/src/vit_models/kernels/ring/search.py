@@ -20,6 +20,7 @@ from .polynomials import DEGREES
 REAL_IMAGES, EXACT_IMAGES = 8, 4
 POLYNOMIAL_SHARE = 0.3
 """Of the allowed error, what polynomials and rounded weights may take; the rest is for truncations."""
+POLYNOMIALS = ("exact", "erf", "tanh")
 TOLERANCES = (4e-3, 2e-3, 1e-3, 5e-4, 2e-4)
 
 
@@ -55,7 +56,7 @@ def choose(model: Model, params: Params, images: NpArray, calibration: Calibrati
     in POLYNOMIAL_SHARE of `error`. What is reached is part of the result, and checked at export.
     """
     images = np.asarray(images, dtype=np.float32)
-    tuned, few = TunedModel.of(model), images[:REAL_IMAGES]
+    tuned, few = TunedModel.of(model, whole_numbers=True), images[:REAL_IMAGES]
     truth = np.asarray(model.apply(params, few), dtype=np.float64)
 
     def made(degrees: Sequence[int], tolerance: float) -> Folded:
@@ -68,7 +69,7 @@ def choose(model: Model, params: Params, images: NpArray, calibration: Calibrati
     allowed, finest = POLYNOMIAL_SHARE * error, TOLERANCES[-1]
     layers = range(model.config.layers)
     best = [16] * len(layers)
-    if tuned.gelu == "relu":
+    if tuned.gelu not in POLYNOMIALS:
         best, degrees = [DEGREES[0]] * len(layers), [DEGREES[0]] * len(layers)
     else:
         while best[0] < DEGREES[-1] and off(best, finest) > 0.5 * allowed:

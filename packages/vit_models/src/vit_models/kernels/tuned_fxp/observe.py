@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ from ...heads import attention_layer, split_heads
 from ...mlp import linear, mlp_layer
 from ...model import Model
 from ...params import flatten
+from ...static_index import take
 from ...types import AnyArray, Array, NpArray, Params
 from ...variants import scores
 from .. import get_kernels
@@ -32,7 +34,7 @@ HIDDEN_MARGIN = 1.15
 def calibrate(model: Model, params: Params, images: AnyArray, *, margin: float, tolerance: float) -> Calibration:
     """The ranges of `model` on `images` (batch, height, width, channels); see `Model.calibrate`."""
     check_settings(margin, tolerance)
-    kinds = TunedModel.of(model).kinds
+    kinds = TunedModel.of(model, whole_numbers=True).kinds
     images = np.asarray(images, dtype=np.float32)
     if images.ndim != 4 or not len(images):
         raise ModelError(
@@ -59,7 +61,7 @@ def calibrate(model: Model, params: Params, images: AnyArray, *, margin: float, 
         hidden, fourth = next(found).hi, next(found).hi
         pre.append(_union(pre_class, pre_rest))
         norm1.append(_union(norm1_class, norm1_rest))
-        bound = max(hidden, fourth**0.25) * HIDDEN_MARGIN
+        bound = max(hidden, fourth**0.25) * HIDDEN_MARGIN or 1.0
         tokens.append(LayerTokens(pre_class, pre_rest, norm1_class, norm1_rest, hidden, bound))
     return Calibration(
         model=model_fingerprint(model, params),
@@ -81,7 +83,10 @@ def _union(a: Range | None, b: Range | None) -> Range:
 
 def model_fingerprint(model: Model, params: Params) -> str:
     """SHA-256 of configuration, parameters, attention and plan: what a calibration belongs to."""
-    described = [model.config.to_dict(), TunedModel.of(model).kinds]
+    tuned = TunedModel.of(model, whole_numbers=True)
+    described: list[Any] = [model.config.to_dict(), tuned.kinds]
+    if any(kept is not None for kept in tuned.kept):
+        described.append(tuned.kept)
     digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
     for name, value in flatten(params).items():
         array = np.ascontiguousarray(np.asarray(value), dtype="<f4")
@@ -91,10 +96,11 @@ def model_fingerprint(model: Model, params: Params) -> str:
 
 def _observed(model: Model, params: Params, images: Array) -> Iterator[Array]:
     """What is calibrated, in computation order: variances and row sums of every layer, then the last variances."""
-    cfg, plain = model.config, get_kernels("plain")
+    cfg, plain, tuned = model.config, get_kernels("plain"), TunedModel.of(model, whole_numbers=True)
+    choices = None if model.plan is None else model.plan.gelu
     activation = plain.activation(model.gelu)
     x = embed(cfg, params, images)
-    for i, (mode, kinds) in enumerate(zip(model.modes, TunedModel.of(model).kinds)):
+    for i, (mode, kinds) in enumerate(zip(model.modes, tuned.kinds)):
         block = params["blocks"][str(i)]
         if i:
             yield jnp.var(x[:, :1], axis=-1)
@@ -112,9 +118,13 @@ def _observed(model: Model, params: Params, images: Array) -> Iterator[Array]:
         if i + 1 < cfg.layers:
             yield jnp.var(x[:, 1:], axis=-1)
         x = norm(plain, block["norm1"], x)
-        h = linear(block["linear1"], x[:, :1] if i + 1 == cfg.layers else x)
+        kept = tuned.kept[i]
+        read = range(1 if i + 1 == cfg.layers else cfg.tokens)
+        rows = [row for row in read if kept is None or row in kept]
+        # Without a row that keeps the activation there is nothing to see; zeros stand for it.
+        h = linear(block["linear1"], take(x, rows, 1)) if rows else jnp.zeros((x.shape[0], 1, cfg.mlp_width))
         yield jnp.abs(h)
         groups = math.gcd(GUARD_GROUPS, h.shape[-1])
         yield jnp.sum((h**4).reshape(*h.shape[:-1], groups, -1), axis=-1)
-        x = x + mlp_layer(block, x, activation, plain, None, False, lambda w: w)
+        x = x + mlp_layer(block, x, activation, plain, None if choices is None else choices[i], False, lambda w: w)
     yield jnp.var(x[:, :1], axis=-1)

@@ -165,7 +165,7 @@ def test_mpcvit_plus(beta, gelu, models):
 def test_images_side_by_side_have_the_logits_of_each(models):
     model, params, images, calibration = models("mix")
     program = ring.folded(model, params, calibration)
-    from vit_models.kernels.ring.forward import RingPass
+    from vit_models.kernels.ring.ring_pass import RingPass
 
     real = RingPass(program.plan, program.arrays, arithmetic.RealRing())
     each = np.concatenate([real(images[i : i + 1]) for i in range(3)])

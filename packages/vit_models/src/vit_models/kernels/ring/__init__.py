@@ -18,10 +18,10 @@ from .. import AdaptedModel, KernelSet
 from ..tuned_fxp import checked_calibration, program_only
 from ..tuned_fxp.supported import TunedModel
 from .arithmetic import FRACTION_BITS, SpuRing
-from .folding import fold
-from .forward import RingPass, whole
-from .plan import Folded
+from .ring_pass import RingPass, whole
+from .ring_weights import fold
 from .search import choose, simulate, traffic
+from .structure import Folded
 
 __all__ = ["KERNELS", "choose", "folded", "simulate", "traffic"]
 

@@ -12,10 +12,10 @@ from ...model import Model
 from ...types import NpArray, Params
 from ..tuned_fxp.supported import TunedModel
 from .arithmetic import LIMIT, ExactRing, RealRing
-from .folding import fold
-from .forward import RingPass, whole
-from .plan import Folded
 from .polynomials import DEGREES
+from .ring_pass import RingPass, whole
+from .ring_weights import fold
+from .structure import Folded
 
 REAL_IMAGES, EXACT_IMAGES = 8, 4
 POLYNOMIAL_SHARE = 0.3

@@ -79,7 +79,7 @@ def normalise(ring: Ring, x: Values, octaves: Octaves) -> tuple[Values, Values]:
     """`RESULT` x / sum of x over the last axis, x >= 0 (..., n), and values that must not be positive (..., 1).
 
     A sum is compared with the borders of all half octaves at once, which gives the whole number that takes it to
-    o in [1, sqrt 2]. There y = x (1 + sqrt 2 - o) has a sum near c = 1.44, and y (2 c - sum of y) one of c^2, but for
+    o in [1, sqrt 2]. There y = x (1 + sqrt 2 - o) has a sum near c = 1.44, and y (2 c - sum of y) one of c^2, within
     2.3e-4. Sums below all octaves give smaller weights. Rounds: 8 for the comparison, 3 products, 2 truncations.
     """
     xp = ring.xp

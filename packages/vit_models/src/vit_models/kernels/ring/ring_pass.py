@@ -16,7 +16,7 @@ from .arithmetic import FRACTION_BITS, Ring, Values, truncate
 from .attention import Shape, attend
 from .gelu import gelu
 from .norm import NormPlan, norm_product
-from .plan import LayerPlan, RingPlan
+from .structure import LayerPlan, RingPlan
 
 MARK = 2**12
 LOGIT_RANGE: int = 1 << (64 - FRACTION_BITS)

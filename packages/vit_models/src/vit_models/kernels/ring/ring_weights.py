@@ -2,7 +2,7 @@
 
 As in `tuned_fxp`, LayerNorm sees neither the mean over channels nor the scale of a token: what is written to the
 residual stream is centred, and its scale chosen, in the weights. Here every weight also carries the power of two that
-the next truncation takes away, so that no multiplication by a constant is left.
+the next truncation removes, so that no multiplication by a constant is left.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from ..tuned_fxp.supported import Kind, TunedModel
 from .arithmetic import FRACTION_BITS
 from .gelu import RESULT_BITS, GeluPlan
 from .norm import EPS, NormFit, NormPlan, TokenRange
-from .plan import Folded, LayerPlan, RingPlan
 from .polynomials import even_form
+from .structure import Folded, LayerPlan, RingPlan
 from .weights import RELU_OCTAVES, RESULT, SCORE_BITS, SCORE_CUT, relu_factor, softmax_shift
 
 STREAM_BITS = 12.0

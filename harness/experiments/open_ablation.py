@@ -1,8 +1,8 @@
 """The effect of each part of the tuned kernels: all of them, and all but one.
 
 CIFAR's ViT with Softmax and with Scale, random weights, exact GeLU, SPU 0.9.5, SEMI2K over `wan`. The label `part`
-names what is left out of an otherwise equal Program (`vit_models.kernels.tuned.PARTS`); the preset `local-truncation`
-leaves out `exact truncation`. Scale does not use the exponential and the octaves.
+names what is left out of an otherwise equal Program (`vit_models.kernels.tuned_fxp.PARTS`); the preset
+`local-truncation` leaves out `exact truncation`. Scale does not use the exponential and the octaves.
 
 Expected: the quartic GeLU has the largest effect, some 400 rounds. About 20 minutes.
     pytest harness/experiments/open_ablation.py --executor netns --scale paper --results results
@@ -15,7 +15,7 @@ from typing import Any
 from mpcvit_harness.cells import Cell, ModelSpec
 from mpcvit_harness.open_models import cifar, smoke
 from spu_bench import Options, RunRecord
-from vit_models.kernels.tuned import PARTS
+from vit_models.kernels.tuned_fxp import PARTS
 
 SOFTMAX_ALONE = {"exponential", "octaves"}
 

@@ -84,3 +84,14 @@ def test_its_party_refuses_it_before_a_share_moves(tmp_path: Path, rank: int, na
     party = start_party(rank, program, link, tmp_path / "home")
     _, errors = party.communicate(timeout=60)
     assert party.returncode == 2 and f"The array '{name}'" in one_line(errors)
+
+
+def test_whole_ring_numbers_have_the_limit_of_encoding_alone() -> None:
+    """A Program that truncates by hand takes floats up to 2^(k-2-f), and more fraction bits."""
+    ring = fixed_point("0.9.5", {"field": "FM64", "fxp_fraction_bits": 32}, truncates=False)
+    ring.check_array("images", np.array([2.0**30 * 0.999], np.float32))
+    ring.check_array("weights", np.array([2**61], np.int64))
+    with pytest.raises(SpuBenchError, match="'images' has values"):
+        ring.check_array("images", np.array([2.0**30], np.float32))
+    with pytest.raises(SpuBenchError, match="fraction bits"):
+        fixed_point("0.9.5", {"field": "FM64", "fxp_fraction_bits": 32})

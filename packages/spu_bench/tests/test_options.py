@@ -8,7 +8,8 @@ import pytest
 from spu import libspu
 
 from spu_bench import PRESETS, Options, SpuBenchError
-from spu_bench.options import compiler_options, runtime_config, set_link_fields
+from spu_bench.options import compiler_options, runtime_config, set_link_fields, with_needed
+from spu_bench.program import RuntimeOptions
 
 RUNTIME = {
     "protocol": None,  # given by --protocol
@@ -149,3 +150,36 @@ def test_what_another_runtime_does_not_take(options: Options, protocol: str, com
     with pytest.raises(SpuBenchError, match=complaint) as caught:
         options.check("crypten-0.4.1", protocol)
     assert caught.value.reason == "bad_input"
+
+
+NEEDED = RuntimeOptions(protocol="semi2k", field="FM64", fxp_fraction_bits=40, trunc_allow_msb_error=False)
+
+
+def test_what_a_program_needs_is_set() -> None:
+    asked = Options(runtime={"max_concurrency": 2, "fxp_fraction_bits": 40})
+    config = runtime_config("semi2k", with_needed(asked, NEEDED, protocol="semi2k", runtime="0.9.5"))
+    assert config.fxp_fraction_bits == 40 and config.max_concurrency == 2 and not config.trunc_allow_msb_error
+    assert with_needed(asked, None, protocol="cheetah", runtime="0.9.5") is asked
+
+
+@pytest.mark.parametrize(
+    ("runtime", "protocol", "settings", "complaint"),
+    [
+        ("0.9.5", "cheetah", {}, "needs semi2k on SPU 0.9.5, not cheetah on SPU 0.9.5. Fix: use protocol semi2k"),
+        ("0.3.1b0", "semi2k", {}, "needs semi2k on SPU 0.9.5, not semi2k on SPU 0.3.1b0"),
+        (
+            "0.9.5",
+            "semi2k",
+            {"fxp_fraction_bits": 18},
+            "needs RuntimeConfig.fxp_fraction_bits = 40, not 18. Fix: leave",
+        ),
+        ("0.9.5", "semi2k", {"field": "FM128"}, "needs RuntimeConfig.field = 'FM64', not 'FM128'"),
+        ("0.9.5", "semi2k", {"trunc_allow_msb_error": True}, "trunc_allow_msb_error = False, not True"),
+    ],
+)
+def test_what_a_program_cannot_run_under_is_refused(
+    runtime: str, protocol: str, settings: dict[str, object], complaint: str
+) -> None:
+    with pytest.raises(SpuBenchError) as error:
+        with_needed(Options(runtime=settings), NEEDED, protocol=protocol, runtime=runtime)
+    assert complaint in str(error.value)

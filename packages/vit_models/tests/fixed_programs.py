@@ -13,8 +13,8 @@ from pathlib import Path
 import jax
 
 import vit_models as vm
-from vit_models.kernels.tuned import model_fingerprint
-from vit_models.kernels.tuned.supported import TunedModel
+from vit_models.kernels.tuned_fxp import model_fingerprint
+from vit_models.kernels.tuned_fxp.supported import TunedModel
 
 FILE = Path(__file__).with_name("fingerprints.json")
 
@@ -39,9 +39,9 @@ PROGRAMS = {
     "paper softmax": (vm.Model(TINY, "softmax"), {"kernels": "paper"}),
     "paper mix": (vm.Model(TINY, plan=HEADS), {"kernels": "paper"}),
     "paper MPCViT+, layers fused": (vm.Model(TINY, plan=PLUS, gelu="relu"), {"kernels": "paper", "fuse": "layers"}),
-    "tuned softmax": (vm.Model(TINY), {"kernels": "tuned"}),
-    "tuned mix, two images": (vm.Model(TINY, plan=HEADS), {"kernels": "tuned", "batch": 2}),
-    "tuned scale without gelu": (vm.Model(TINY, "scale"), {"kernels": "tuned", "without": "gelu"}),
+    "tuned_fxp softmax": (vm.Model(TINY), {"kernels": "tuned_fxp"}),
+    "tuned_fxp mix, two images": (vm.Model(TINY, plan=HEADS), {"kernels": "tuned_fxp", "batch": 2}),
+    "tuned_fxp scale without gelu": (vm.Model(TINY, "scale"), {"kernels": "tuned_fxp", "without": "gelu"}),
     "tuned_he softmax": (vm.Model(TINY), {"kernels": "tuned_he"}),
     "tuned_he mix, two images": (vm.Model(TINY, plan=HEADS), {"kernels": "tuned_he", "batch": 2}),
 }

@@ -69,7 +69,7 @@ def test_the_functions_of_a_config_are_its_methods(tiny, lively, images_for):
     np.testing.assert_array_equal(model.apply(params, images), vm.apply(tiny, params, images, **spec))
     calibration = model.calibrate(params, images, margin=1.5)
     assert calibration == vm.calibrate(tiny, params, images, margin=1.5, **spec)
-    made = {"kernels": "tuned", "calibration": calibration, "labels": [1], "name": "mine"}
+    made = {"kernels": "tuned_fxp", "calibration": calibration, "labels": [1], "name": "mine"}
     program = model.export(params, **made)
     assert program.fingerprint == vm.export_program(tiny, params, **spec, **made).fingerprint
     assert {**model.to_dict(), "labels": [1]}.items() <= program.made_by.items() and program.name == "mine"

@@ -9,7 +9,8 @@ A value x is an integer x 2^f in a ring of k bits, f of them fraction bits. Two 
    |x| < 2^(k-2-2f) alone, which is the smaller limit. For k = 64 and f = 18 it is 2^26 = 67,108,864.
 
 The limit is necessary and not sufficient: a value inside it may still overflow where it meets a large factor, which the
-comparison with plaintext finds. An integer has no fraction bits: |x| < 2^(k-2).
+comparison with plaintext finds. An integer has no fraction bits: |x| < 2^(k-2). A Program of whole ring numbers places
+its truncations itself, so that only the first limit holds for its floats.
 """
 
 from __future__ import annotations
@@ -34,14 +35,19 @@ _LEAST_RANGE_BITS = 4
 
 @dataclass(frozen=True)
 class FixedPoint:
-    """A ring of `ring_bits` bits with `fraction_bits` of them behind the point."""
+    """A ring of `ring_bits` bits with `fraction_bits` of them behind the point.
+
+    `truncates` says that every product of floats is truncated by the runtime, as it is except for whole ring numbers.
+    """
 
     ring_bits: int
     fraction_bits: int
+    truncates: bool = True
 
     def limit(self, array: Array) -> float:
         """The value below which those of `array` have to be in size."""
-        fraction = 2 * self.fraction_bits if array.dtype.kind == "f" else 0
+        behind_the_point = self.fraction_bits * (2 if self.truncates else 1)
+        fraction = behind_the_point if array.dtype.kind == "f" else 0
         return float(2.0 ** (self.ring_bits - 2 - fraction))
 
     def check_array(self, name: str, array: Array) -> None:
@@ -63,9 +69,10 @@ class FixedPoint:
             )
 
 
-def fixed_point(runtime: str, settings: Mapping[str, Any]) -> FixedPoint:
+def fixed_point(runtime: str, settings: Mapping[str, Any], *, truncates: bool = True) -> FixedPoint:
     """The ring that `runtime` computes in under `settings`, the table [runtime] of the options.
 
+    `truncates` is as in `FixedPoint`.
     Raises SpuBenchError for fraction bits that leave no room for values.
     """
     known = runtimes.get(runtime)
@@ -77,11 +84,11 @@ def fixed_point(runtime: str, settings: Mapping[str, Any]) -> FixedPoint:
         values = {**known.defaults, **settings}
         (ring_bits, default), name = _RINGS.get(str(values["field"]), _RINGS["FM64"]), "fxp_fraction_bits"
         given = values[name] or default
-    most = (ring_bits - 2 - _LEAST_RANGE_BITS) // 2
+    most = (ring_bits - 2 - _LEAST_RANGE_BITS) // (2 if truncates else 1)
     if isinstance(given, bool) or not isinstance(given, int) or not 0 < given <= most:
         raise SpuBenchError(
             f"{name} cannot be {given!r}: products in a ring of {ring_bits} bits overflow beyond {most} fraction bits.",
             f"give a whole number from 1 to {most}, or a larger ring.",
             "bad_input",
         )
-    return FixedPoint(ring_bits, given)
+    return FixedPoint(ring_bits, given, truncates)

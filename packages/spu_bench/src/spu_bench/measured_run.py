@@ -22,7 +22,7 @@ from spu_bench.executors.scratch import scratch_directory
 from spu_bench.likely_cause import likely_cause
 from spu_bench.network import Network
 from spu_bench.network.probe import judge, probe
-from spu_bench.options import Options
+from spu_bench.options import Options, with_needed
 from spu_bench.party import CLIENT
 from spu_bench.party_processes import (
     DEALER_SUMMARY,
@@ -105,6 +105,7 @@ def run(
     asked = Network.load(network) if not isinstance(network, Network) else network
     options = options or Options()
     protocol = protocol or runtimes.get(runtime).protocols[0]
+    with_needed(options, program.manifest.runtime_options, protocol=protocol, runtime=runtime)
     options.check(runtime, protocol)  # a wrong protocol or field is found before anything starts
     if dealer is not None:
         dealt_by = protocols.get(protocol).dealer(dealer, runtime)

@@ -12,6 +12,7 @@ from spu import libspu
 from spu_bench import protocols, runtimes
 from spu_bench.errors import SpuBenchError
 from spu_bench.fixed_point import fixed_point
+from spu_bench.program import RuntimeOptions
 from spu_bench.untrusted import one_line, read_toml
 
 _WRITES_FILES = ("enable_pretty_print", "pretty_print_dump_dir", "enable_runtime_snapshot", "snapshot_dump_dir")
@@ -88,6 +89,29 @@ class Options(BaseModel):
         runtime_config(protocol, self)
         compiler_options(self)
         set_link_fields(libspu.link.Desc(), self)
+
+
+def with_needed(options: Options, needed: RuntimeOptions | None, *, protocol: str, runtime: str) -> Options:
+    """`options` with the settings that a Program needs (None: nothing).
+
+    Raises SpuBenchError where protocol, runtime or an option is another one: the Program's result would be garbage.
+    """
+    if needed is None:
+        return options
+    fix = "leave that option out, or export the Program with kernels that need no settings (kernels='tuned_fxp')."
+    if runtime != runtimes.NEWEST or protocol != needed.protocol:
+        raise SpuBenchError(
+            f"The Program needs {needed.protocol} on {runtimes.get(runtimes.NEWEST).title}, not {protocol} on "
+            f"{runtimes.get(runtime).title}.",
+            f"use protocol {needed.protocol}, or export the Program with kernels='tuned_fxp' or 'tuned_he'.",
+            "bad_input",
+        )
+    for name, value in needed.settings().items():
+        if options.runtime.get(name, value) != value:
+            raise SpuBenchError(
+                f"The Program needs RuntimeConfig.{name} = {value!r}, not {options.runtime[name]!r}.", fix, "bad_input"
+            )
+    return options.model_copy(update={"runtime": {**options.runtime, **needed.settings()}})
 
 
 def runtime_config(protocol: str, options: Options) -> libspu.RuntimeConfig:

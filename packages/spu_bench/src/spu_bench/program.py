@@ -54,7 +54,7 @@ class ArraySpec(BaseModel):
 
     name: Name
     shape: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(max_length=32)]
-    dtype: Literal["float32", "int32"]
+    dtype: Literal["float32", "int32", "int64"]
     sha256: str
 
 
@@ -82,6 +82,24 @@ class ModuleFile(BaseModel):
         return self
 
 
+class RuntimeOptions(BaseModel):
+    """What a Program of whole ring numbers needs; under any other setting its result is garbage.
+
+    `protocol` is one of spu_bench's, the others are fields of SPU's RuntimeConfig.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    protocol: str
+    field: Literal["FM32", "FM64", "FM128"]
+    fxp_fraction_bits: int
+    trunc_allow_msb_error: bool
+
+    def settings(self) -> dict[str, Any]:
+        """The fields of RuntimeConfig by name."""
+        return {name: value for name, value in self if name != "protocol"}
+
+
 class Manifest(BaseModel):
     """The content of `program.json`, schema 1."""
 
@@ -93,6 +111,7 @@ class Manifest(BaseModel):
     arguments: list[Argument]
     outputs: list[ArraySpec] = Field(min_length=1)
     made_by: dict[str, Any]
+    runtime_options: RuntimeOptions | None = None
     fingerprint: str
 
     @model_validator(mode="after")
@@ -100,6 +119,12 @@ class Manifest(BaseModel):
         names = [spec.name for spec in self._arrays()]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"two arrays have the name {twice[0]!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _whole_numbers(self) -> Self:
+        if self.runtime_options is None and (wide := [spec.name for spec in self._arrays() if spec.dtype == "int64"]):
+            raise ValueError(f"the array {wide[0]!r} is int64, which only a Program with runtime_options has")
         return self
 
     @model_validator(mode="after")

@@ -2,7 +2,7 @@
 
 `Model` is a config with its attention, plan and activation; `init`, `apply`, `calibrate` and `export_program` are its
 methods as functions of a config. Public submodules: `vit_models.kernels` (kernel sets),
-`vit_models.kernels.tuned` (the parts of a set) and `vit_models.types` (arrays and nested parameters).
+`vit_models.kernels.tuned_fxp` (the parts of a set) and `vit_models.types` (arrays and nested parameters).
 """
 
 __version__ = "0.1.0"

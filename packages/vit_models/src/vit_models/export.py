@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from . import __version__
@@ -13,7 +14,7 @@ from .calibration import Calibration
 from .config import ViTConfig
 from .errors import ModelError
 from .fusion import fuse_params
-from .hlo import lower_to_hlo
+from .hlo import lower_to_hlo, wide_integers
 from .kernels import AdaptedModel, KernelSet, get_kernels
 from .model import Model
 from .params import flatten, unflatten
@@ -43,9 +44,12 @@ def export(
     _check_batch(batch, sample, labels)
     if fuse:
         params = fuse_params(model.config, params, model.plan, scope=fuse)
-    flat, forward = _adapted(model, params, kernel_set, calibration, holder == "server", without)
+    adapted = _adapted(model, params, kernel_set, calibration, holder == "server", without)
+    flat, forward = adapted.weights, adapted.forward
+    on_ring = adapted.reference is not None
 
-    closed = jax.make_jaxpr(forward)(flat, sample)
+    with wide_integers(on_ring):
+        closed = jax.make_jaxpr(forward)(flat, sample)
     # A dict flattens in sorted key order.
     used = {name for name, read in zip(sorted(flat), read_inputs(closed.jaxpr)) if read}
     names = [name for name in flat if name in used]
@@ -54,10 +58,15 @@ def export(
         return forward(dict(zip(names, arguments[:-1])), arguments[-1])
 
     values = [flat[name] for name in names] + [sample]
-    logits = np.asarray(jax.jit(program)(*values), dtype=np.float32)
+    if adapted.reference is None:
+        logits = np.asarray(jax.jit(program)(*values), dtype=np.float32)
+    else:
+        logits = np.asarray(adapted.reference(jnp.asarray(sample)), dtype=np.float32)
+    with wide_integers(on_ring):
+        module = lower_to_hlo(program, values)
     return Program(
         name=name or model.config.name,
-        module=lower_to_hlo(program, values),
+        module=module,
         arguments=(
             *(Argument(f"params.{name}", holder, flat[name]) for name in names),
             Argument("images", "client", sample),
@@ -74,6 +83,7 @@ def export(
             "gelu": model.gelu or kernel_set.gelu,
             **({} if without is None else {"without": without}),
         },
+        runtime_options=adapted.runtime,
     )
 
 
@@ -104,7 +114,7 @@ def _adapted(
 ) -> AdaptedModel:
     """Weights by name and forward pass under `kernels`: what they adapt, or the model's own."""
     if without is not None and without not in kernels.parts:
-        fix = f"leave out one of {', '.join(kernels.parts)}." if kernels.parts else "use kernels='tuned'."
+        fix = f"leave out one of {', '.join(kernels.parts)}." if kernels.parts else "use kernels='tuned_fxp'."
         raise ModelError(f"The kernels {kernels.name!r} have no part {without!r} to leave out.", fix, "unknown_name")
     if kernels.adapt is not None:
         return kernels.adapt(model, params, calibration, secret_weights=secret_weights, without=without)

@@ -52,9 +52,10 @@ def calibrate(
     gelu: str | None = None,
     margin: float = 1.25,
     tolerance: float = 1e-3,
+    error: float = 0.01,
 ) -> Calibration:
     """The ranges that the tuned kernels need: `Model(...).calibrate(params, images, ...)`."""
-    return Model(cfg, attention, plan, gelu).calibrate(params, images, margin=margin, tolerance=tolerance)
+    return Model(cfg, attention, plan, gelu).calibrate(params, images, margin=margin, tolerance=tolerance, error=error)
 
 
 def export_program(

@@ -7,9 +7,11 @@ classes for HLO's messages. So the few fields to drop are cut out of the seriali
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Union
 
 import jax
+from jax import experimental
 
 from .types import Array, NpArray
 
@@ -19,6 +21,13 @@ Dropped = Mapping[int, Union["Dropped", None]]
 # Of HloModuleProto the module's id (5), its table of source lines (17), and of every instruction (2) of every
 # computation (3) the metadata (7), which names source files too.
 _PROVENANCE: Dropped = {5: None, 17: None, 3: {2: {7: None}}}
+
+
+def wide_integers(on: bool = True) -> AbstractContextManager[Any]:
+    """A context in which JAX keeps 64-bit numbers (with `on`; else no change)."""
+    # jax 0.10 has moved it out of `experimental`.
+    wide: Any = jax.enable_x64 if hasattr(jax, "enable_x64") else experimental.enable_x64
+    return wide(True) if on else nullcontext()
 
 
 def lower_to_hlo(fn: Callable[..., Array], values: Sequence[NpArray]) -> bytes:

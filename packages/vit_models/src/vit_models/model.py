@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Unpack
 
 import jax.numpy as jnp
+import numpy as np
 
 from .activations import ACTIVATIONS
 from .calibration import Calibration
@@ -103,17 +104,26 @@ class Model:
         return self.outputs(params, images, **options).logits
 
     def calibrate(
-        self, params: Params, images: AnyArray, *, margin: float = 1.25, tolerance: float = 1e-3
+        self,
+        params: Params,
+        images: AnyArray,
+        *,
+        margin: float = 1.25,
+        tolerance: float = 1e-3,
+        error: float = 0.01,
     ) -> Calibration:
         """The ranges that the tuned kernels need, from a plaintext run over `images` (batch, height, width, channels).
 
         Some 256 images of the training set are enough. `margin` is the factor by which variances may leave their range,
-        `tolerance` the relative error of 1 / sqrt(variance). Raises ModelError on a model that the tuned kernels do not
-        compute, and on values that are not finite.
+        `tolerance` the relative error of 1 / sqrt(variance) in "tuned_fxp" and "tuned_he". `error` is the largest error
+        of a logit that "tuned" may have: its polynomials are chosen for that. Raises ModelError on a model that the
+        tuned kernels do not compute, and on values that are not finite.
         """
-        from .kernels.tuned import calibrate
+        from .kernels.ring import choose
+        from .kernels.tuned_fxp import calibrate
 
-        return calibrate(self, params, images, margin=margin, tolerance=tolerance)
+        ranges = calibrate(self, params, images, margin=margin, tolerance=tolerance)
+        return choose(self, params, np.asarray(images), ranges, error)
 
     def export(self, params: Params, **options: Unpack[ExportOptions]) -> Program:
         """A Program that computes `apply(params, images)` in float32. Raises ModelError on what does not fit.
@@ -127,7 +137,7 @@ class Model:
         - `fuse=False`: the scope of `fuse_params` (True, "all", "layers").
         - `calibration=None`: what `calibrate` made for this model; the kernels "tuned" and "tuned_he" need it.
         - `weights="server"`: who holds the parameters, "server" or "public".
-        - `without=None`: a part of the kernels "tuned" to leave out, for ablations (`kernels.tuned.PARTS`).
+        - `without=None`: a part of the kernels "tuned" to leave out, for ablations (`kernels.tuned_fxp.PARTS`).
         - `name=None`: of the Program; without it, that of the config.
         """
         from .export import export

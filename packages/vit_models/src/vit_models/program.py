@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from .errors import ModelError
 from .types import Holder, NpArray
 
 DTYPES = ("float32", "int32")
-"""The types of a Program's arrays."""
+"""The types of a Program's arrays; one of whole ring numbers (`RuntimeOptions`) has int64 too."""
 
 HOLDERS: tuple[Holder, ...] = ("server", "client", "public")
 
@@ -31,6 +31,19 @@ class Argument:
     value: NpArray
 
 
+@dataclass(frozen=True)
+class RuntimeOptions:
+    """What a Program of whole ring numbers needs of the runtime; under any other setting its result is garbage.
+
+    `protocol` by spu_bench's name, the others fields of SPU's RuntimeConfig.
+    """
+
+    protocol: str
+    field: str
+    fxp_fraction_bits: int
+    trunc_allow_msb_error: bool
+
+
 @dataclass(frozen=True, eq=False)
 class Program:
     """Serialized HLO with its arguments in module order, and the plaintext outputs for the client's sample."""
@@ -40,14 +53,16 @@ class Program:
     arguments: tuple[Argument, ...]
     outputs: tuple[tuple[str, NpArray], ...]
     made_by: dict[str, Any] = field(default_factory=dict)
+    runtime_options: RuntimeOptions | None = None
 
     def manifest(self) -> dict[str, Any]:
         """The content of program.json, with its fingerprint.
 
         Raises ModelError that names an array of another type than DTYPES, or with values that are not finite.
         """
+        dtypes = DTYPES if self.runtime_options is None else (*DTYPES, "int64")
         for name, value in [*((a.name, a.value) for a in self.arguments), *self.outputs]:
-            _check(name, value)
+            _check(name, value, dtypes)
         body: dict[str, Any] = {
             "schema": 1,
             "name": self.name,
@@ -55,6 +70,8 @@ class Program:
             "arguments": [{"name": a.name, "holder": a.holder, **_describe(a.value)} for a in self.arguments],
             "outputs": [{"name": name, **_describe(value)} for name, value in self.outputs],
             "made_by": self.made_by,
+            # only where there are any: the fingerprint is of all keys
+            **({} if self.runtime_options is None else {"runtime_options": asdict(self.runtime_options)}),
         }
         canonical = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return {**body, "fingerprint": hashlib.sha256(canonical.encode("ascii")).hexdigest()}
@@ -103,10 +120,10 @@ def _write_npz(path: Path, arrays: dict[str, Any]) -> None:
     np.savez(path, **arrays)
 
 
-def _check(name: str, value: NpArray) -> None:
-    if value.dtype.name not in DTYPES:
+def _check(name: str, value: NpArray, dtypes: tuple[str, ...]) -> None:
+    if value.dtype.name not in dtypes:
         to = DTYPES[0] if value.dtype.kind not in "iub" else DTYPES[1]
-        problem = f"The array {name!r} is {value.dtype.name}; a Program has {' and '.join(DTYPES)}."
+        problem = f"The array {name!r} is {value.dtype.name}; a Program has {' and '.join(dtypes)}."
         raise ModelError(problem, f"convert it with .astype('{to}').")
     if value.dtype.kind == "f" and not np.isfinite(value).all():
         raise ModelError(

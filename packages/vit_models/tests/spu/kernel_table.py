@@ -23,7 +23,7 @@ from two_parties import run
 import vit_models as vm
 from vit_models import activations
 from vit_models.kernels import plain
-from vit_models.kernels.tuned import fits, functions
+from vit_models.kernels.tuned_fxp import fits, functions
 
 MARKERS = re.compile(r"(<!-- measured kernels -->\n).*?(<!-- end of measured -->)", re.DOTALL)
 RNG = np.random.default_rng(0)
@@ -149,21 +149,21 @@ TRUTH = {
 }
 GELUS, SOFTMAXES, RELUS, NORMS = TRUTH
 CANDIDATES = [
-    Candidate(GELUS, "tuned: relu + quartic", functions.gelu, (GELU.slope * HIDDEN,), GELU.slope),
+    Candidate(GELUS, "tuned_fxp: relu + quartic", functions.gelu, (GELU.slope * HIDDEN,), GELU.slope),
     Candidate(GELUS, "plain: erfc", activations.exact, (HIDDEN,)),
     Candidate(GELUS, "SPU's erf", activations.erf, (HIDDEN,)),
     Candidate(GELUS, "SPU's tanh", activations.tanh, (HIDDEN,)),
     Candidate(GELUS, "PUMA: piecewise", puma_gelu, (HIDDEN,)),
     Candidate(GELUS, "SHAFT: sine series", shaft_gelu, (HIDDEN,)),
-    Candidate(SOFTMAXES, "tuned: no maximum", softmax, (EXP.slope * (SCORES - SCORES.max()) / 16 - EXP.shift,)),
+    Candidate(SOFTMAXES, "tuned_fxp: no maximum", softmax, (EXP.slope * (SCORES - SCORES.max()) / 16 - EXP.shift,)),
     Candidate(SOFTMAXES, "plain", plain.softmax, (SCORES,)),
     Candidate(SOFTMAXES, "PUMA: clipped power", clipped_exponential_softmax(5, -14.0), (SCORES,)),
     Candidate(SOFTMAXES, "BumbleBee: clipped power", clipped_exponential_softmax(6, -13.0), (SCORES,)),
     Candidate(SOFTMAXES, "SHAFT: 16 steps", shaft_softmax(16), (SCORES,)),
     Candidate(SOFTMAXES, "SHAFT: 64 steps", shaft_softmax(64), (SCORES,)),
-    Candidate(RELUS, "tuned", relu_softmax, (SCORES,)),
+    Candidate(RELUS, "tuned_fxp", relu_softmax, (SCORES,)),
     Candidate(RELUS, "plain", lambda a: plain.normalise(plain.relu(a), 1e-5), (SCORES,)),
-    Candidate(NORMS, "tuned, on a calibrated stream", inverse_sqrt, (STREAM,), STREAM.std() / FACTORS.gain),
+    Candidate(NORMS, "tuned_fxp, on a calibrated stream", inverse_sqrt, (STREAM,), STREAM.std() / FACTORS.gain),
     Candidate(NORMS, "plain", lambda x: plain.layer_norm(x, ONES, ZEROS, 1e-5), (TOKENS,)),
 ]
 

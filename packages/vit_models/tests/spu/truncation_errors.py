@@ -37,7 +37,7 @@ def main():
     images = np.random.default_rng(2).normal(size=shape).astype(np.float32)
     calibration = vm.calibrate(cfg, params, images[:256], attention=asked.attention)
     program = vm.export_program(
-        cfg, params, attention=asked.attention, kernels="tuned", calibration=calibration, images=images[:1]
+        cfg, params, attention=asked.attention, kernels="tuned_fxp", calibration=calibration, images=images[:1]
     )
     truth = np.asarray(vm.apply(cfg, params, images[256:], attention=asked.attention))
     found = {"model": cfg.to_dict(), "attention": asked.attention, "inferences": asked.inferences}

@@ -30,6 +30,8 @@ class Parties:
         protocol = libspu.ProtocolKind.CHEETAH if cheetah else libspu.ProtocolKind.SEMI2K
         config = libspu.RuntimeConfig(protocol=protocol, field=libspu.FieldType.FM64)
         config.trunc_allow_msb_error = local_truncation
+        if program.runtime_options is not None:
+            config.fxp_fraction_bits = program.runtime_options.fxp_fraction_bits
         config.experimental_enable_colocated_optimization = cheetah
         self.owned = cheetah
         self.io, self.names = spu.api.Io(2, config), [a.name for a in program.arguments]

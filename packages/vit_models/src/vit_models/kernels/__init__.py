@@ -1,6 +1,7 @@
 """Kernel sets: interchangeable implementations of the non-linear functions, chosen by name at export.
 
-A set is one module or package of this package with a constant `KERNELS`; adding a set adds just that.
+A set is one module or package of this package with a constant `KERNELS`; adding a set adds just that. `ring` is no set:
+`tuned` is made of it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 from ..activations import ACTIVATIONS
 from ..calibration import Calibration
 from ..errors import unknown_name
+from ..program import RuntimeOptions
 from ..types import Array, NpArray, Params, Unary
 
 if TYPE_CHECKING:
@@ -22,10 +24,16 @@ if TYPE_CHECKING:
 
 
 class AdaptedModel(NamedTuple):
-    """Weights by dotted name, and the function of (weights, images (B, height, width, C)) that gives the logits."""
+    """Weights by dotted name, and the function of (weights, images (B, height, width, C)) that gives the logits.
+
+    Weights of whole numbers (int64) mean a forward pass of ring numbers, which only a runtime with the settings
+    `runtime` can evaluate; `reference` then gives the logits in plaintext.
+    """
 
     weights: Mapping[str, NpArray]
     forward: Callable[[Mapping[str, Any], Array], Array]
+    reference: Callable[[Array], Array] | None = None
+    runtime: RuntimeOptions | None = None
 
 
 @runtime_checkable
@@ -77,7 +85,7 @@ class KernelSet:
 
 def kernel_names() -> tuple[str, ...]:
     """Names of all kernel sets."""
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != "ring"))
 
 
 def get_kernels(kernels: str | KernelSet) -> KernelSet:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import vit_models as vm
-from vit_models.kernels.tuned import PARTS, fits, functions
+from vit_models.kernels.tuned_fxp import PARTS, fits, functions
 
 ULP = 2.0**-18
 PLANS = {
@@ -106,7 +106,7 @@ def model(tiny, lively, images_for):
     return make
 
 
-@pytest.mark.parametrize("kernels", ["tuned", "tuned_he"])
+@pytest.mark.parametrize("kernels", ["tuned_fxp", "tuned_he"])
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("name", PLANS)
 def test_program_gives_the_logits_of_the_model(name, batch, kernels, model):
@@ -123,7 +123,7 @@ def test_program_gives_the_logits_of_the_model(name, batch, kernels, model):
 def test_every_part_can_be_left_out(without, model):
     spec, images, calibration = model("softmax")
     whole, left = (
-        vm.export_program(**spec, kernels="tuned", calibration=calibration, images=images[:1], without=part)
+        vm.export_program(**spec, kernels="tuned_fxp", calibration=calibration, images=images[:1], without=part)
         for part in (None, without)
     )
     assert left.module != whole.module and left.made_by["without"] == without
@@ -132,13 +132,13 @@ def test_every_part_can_be_left_out(without, model):
 
 def test_public_weights_give_the_same_logits(model):
     spec, images, calibration = model("softmax")
-    made = {"kernels": "tuned", "calibration": calibration, "images": images[:1]}
+    made = {"kernels": "tuned_fxp", "calibration": calibration, "images": images[:1]}
     whole = vm.export_program(**spec, **made)
     public = vm.export_program(**spec, **made, weights="public")
     np.testing.assert_allclose(public.outputs[0][1], whole.outputs[0][1], rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize("kernels", ["tuned", "tuned_he"])
+@pytest.mark.parametrize("kernels", ["tuned_fxp", "tuned_he"])
 @pytest.mark.parametrize("gelu", ["erf", "tanh", "relu"])
 def test_activations(gelu, kernels, model):
     spec, images, calibration = model("scale", gelu=gelu)
@@ -147,7 +147,7 @@ def test_activations(gelu, kernels, model):
     np.testing.assert_allclose(program.outputs[0][1], logits, rtol=0, atol=2e-2)
 
 
-@pytest.mark.parametrize("kernels", ["tuned", "tuned_he"])
+@pytest.mark.parametrize("kernels", ["tuned_fxp", "tuned_he"])
 def test_an_image_outside_the_calibration_is_marked(kernels, model):
     spec, images, calibration = model("scale")
     for factor in (1.7, 30):
@@ -174,7 +174,7 @@ def test_calibration_crosses_json(model):
 def test_what_does_not_fit_is_one_clear_error(model, tiny, lively, images_for):
     spec, images, calibration = model("mix")
     with pytest.raises(ValueError, match=r"need a calibration\. Fix: pass calibration="):
-        vm.export_program(**spec, kernels="tuned")
+        vm.export_program(**spec, kernels="tuned_fxp")
     with pytest.raises(ValueError, match="take no calibration"):
         vm.export_program(**spec, kernels="plain", calibration=calibration)
     others = (
@@ -184,16 +184,16 @@ def test_what_does_not_fit_is_one_clear_error(model, tiny, lively, images_for):
     )
     for other in others:
         with pytest.raises(ValueError, match="another model"):
-            vm.export_program(**other, kernels="tuned", calibration=calibration)
+            vm.export_program(**other, kernels="tuned_fxp", calibration=calibration)
     with pytest.raises(ValueError, match="no part 'everything'"):
-        vm.export_program(**spec, kernels="tuned", calibration=calibration, without="everything")
-    with pytest.raises(ValueError, match=r"no part 'gelu' to leave out\. Fix: use kernels='tuned'"):
+        vm.export_program(**spec, kernels="tuned_fxp", calibration=calibration, without="everything")
+    with pytest.raises(ValueError, match=r"no part 'gelu' to leave out\. Fix: use kernels='tuned_fxp'"):
         vm.export_program(**spec, without="gelu")
-    with pytest.raises(ValueError, match=r"no part 'gelu' to leave out\. Fix: use kernels='tuned'"):
+    with pytest.raises(ValueError, match=r"no part 'gelu' to leave out\. Fix: use kernels='tuned_fxp'"):
         vm.export_program(**spec, kernels="tuned_he", calibration=calibration, without="gelu")
     with pytest.raises(ValueError, match="compute gelu exact"):
-        vm.export_program(**spec, kernels="tuned", calibration=calibration, gelu="quad")
-    for kernels in ("tuned", "tuned_he"):
+        vm.export_program(**spec, kernels="tuned_fxp", calibration=calibration, gelu="quad")
+    for kernels in ("tuned_fxp", "tuned_he"):
         with pytest.raises(ValueError, match=f"kernels '{kernels}' exist only in an exported Program"):
             vm.apply(tiny, spec["params"], images[:1], kernels=kernels)
     rows = vm.AttentionPlan.from_rows([[1] * 5, [0] * 5])
@@ -201,8 +201,9 @@ def test_what_does_not_fit_is_one_clear_error(model, tiny, lively, images_for):
         vm.calibrate(tiny, spec["params"], images, plan=rows)
     with pytest.raises(ValueError, match="not linformer_50"):
         vm.calibrate(tiny, spec["params"], images, attention="linformer_50")
-    with pytest.raises(ValueError, match="gelu part"):
-        vm.calibrate(tiny, spec["params"], images, plan=spec["plan"].with_gelu([0, 1]))
+    plus = replace(spec["plan"].with_gelu([0, 1]), post_relu=False)
+    with pytest.raises(ValueError, match=r"gelu part\. Fix: use kernels='tuned'"):
+        vm.export_program(**{**spec, "plan": plus}, kernels="tuned_fxp", calibration=calibration)
     cct = vm.ViTConfig(
         "cct", image_size=8, channels=1, layers=1, heads=2, dim=8, conv=vm.ConvTokenizer(), pool="sequence"
     )
@@ -212,4 +213,4 @@ def test_what_does_not_fit_is_one_clear_error(model, tiny, lively, images_for):
         vm.calibrate(tiny, spec["params"], images * np.nan, attention="scale")
     tight = replace(calibration, tolerance=1e-12)
     with pytest.raises(ValueError, match="smaller margin, or raise tolerance"):
-        vm.export_program(**spec, kernels="tuned", calibration=tight)
+        vm.export_program(**spec, kernels="tuned_fxp", calibration=tight)

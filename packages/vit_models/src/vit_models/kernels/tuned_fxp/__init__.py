@@ -1,4 +1,7 @@
-"""`tuned`: the same logits in few rounds, from folded weights and a calibration. See docs/kernels.md."""
+"""`tuned_fxp`: the same logits in few rounds in any runtime's own fixed point, from folded weights and a calibration.
+
+See docs/kernels.md. For what `tuned` does not serve: protocols other than SEMI2K, public weights, ablations.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,14 @@ from ...config import ViTConfig
 from ...errors import ModelError
 from ...model import Model
 from ...types import Array, NpArray, Params
-from .. import AdaptedModel, KernelSet
+from .. import AdaptedModel, Adapter, KernelSet
 from .ablation import PASSES
 from .folded_pass import FoldedPass
 from .folding import fold
 from .observe import calibrate, model_fingerprint
 from .supported import DEFAULT_GELU, TunedModel
 
-__all__ = ["KERNELS", "PARTS", "calibrate", "kernel_set"]
+__all__ = ["KERNELS", "PARTS", "calibrate", "checked_calibration", "kernel_set", "program_only"]
 
 Arrange = Callable[[ViTConfig, Mapping[str, NpArray]], Mapping[str, NpArray]]
 
@@ -48,19 +51,8 @@ class FoldedKernels:
         without: str | None,
     ) -> AdaptedModel:
         """Weights and forward pass of `model`; see `kernels.Adapter`."""
-        if calibration is None:
-            raise ModelError(
-                f"The kernels {self.name!r} need a calibration.",
-                "pass calibration=Model(...).calibrate(params, images).",
-                "mismatch",
-            )
         tuned = TunedModel.of(model)
-        if calibration.model != model_fingerprint(model, params):
-            raise ModelError(
-                "The calibration belongs to another model (configuration, weights, attention or plan).",
-                "run Model(...).calibrate(params, images) for this one.",
-                "mismatch",
-            )
+        calibration = checked_calibration(self.name, model, params, calibration)
         folded = fold(tuned, params, calibration)
         kind = self.passes[without]
 
@@ -70,8 +62,30 @@ class FoldedKernels:
         return AdaptedModel(self.arrange(model.config, folded.arrays), forward)
 
 
+def checked_calibration(name: str, model: Model, params: Params, calibration: Calibration | None) -> Calibration:
+    """`calibration` itself. Raises ModelError where it is missing, or belongs to another model."""
+    if calibration is None:
+        raise ModelError(
+            f"The kernels {name!r} need a calibration.",
+            "pass calibration=Model(...).calibrate(params, images).",
+            "mismatch",
+        )
+    if calibration.model != model_fingerprint(model, params):
+        raise ModelError(
+            "The calibration belongs to another model (configuration, weights, attention or plan).",
+            "run Model(...).calibrate(params, images) for this one.",
+            "mismatch",
+        )
+    return calibration
+
+
 def kernel_set(name: str, passes: Mapping[str | None, type[FoldedPass]], arrange: Arrange = _as_folded) -> KernelSet:
     """The kernel set `name` of folded weights, with the passes and `arrange` of `FoldedKernels`."""
+    return program_only(name, FoldedKernels(name, passes, arrange), tuple(part for part in passes if part is not None))
+
+
+def program_only(name: str, adapt: Adapter, parts: tuple[str, ...] = ()) -> KernelSet:
+    """A kernel set that exists only in exported Programs, which `adapt` makes."""
 
     def unavailable(*_: Any) -> NoReturn:
         raise ModelError(
@@ -88,13 +102,13 @@ def kernel_set(name: str, passes: Mapping[str | None, type[FoldedPass]], arrange
         relu=unavailable,
         gelu=DEFAULT_GELU,
         batched_heads=True,
-        adapt=FoldedKernels(name, passes, arrange),
-        parts=tuple(part for part in passes if part is not None),
+        adapt=adapt,
+        parts=parts,
     )
 
 
-KERNELS = kernel_set("tuned", PASSES)
-"""The set `tuned`."""
+KERNELS = kernel_set("tuned_fxp", PASSES)
+"""The set `tuned_fxp`."""
 
 PARTS = KERNELS.parts
 """What can be left out alone (`Model.export(without=...)`)."""

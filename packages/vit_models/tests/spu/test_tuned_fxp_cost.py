@@ -9,7 +9,7 @@ import pytest
 from two_parties import Parties, run, traffic
 
 import vit_models as vm
-from vit_models.kernels.tuned import fits, functions
+from vit_models.kernels.tuned_fxp import fits, functions
 
 GELU, _ = fits.gelu_gap("exact")
 EXP, _ = fits.exp_root()
@@ -77,7 +77,7 @@ def test_rounds_and_error_of_a_model(attention, alpha, rounds, tiny, images_for,
         params,
         plan=plan,
         attention=attention,
-        kernels="tuned",
+        kernels="tuned_fxp",
         calibration=calibration,
         images=images[:1],
     )
@@ -94,7 +94,7 @@ def test_under_cheetah_products_send_less(tiny, images_for, capfd):
     spec = {"plan": HALF, "attention": "mix", "calibration": calibration, "images": images[:1]}
     logits = vm.apply(cfg, params, images[:1], plan=HALF, attention="mix")
     sent = {}
-    for kernels in ("tuned", "tuned_he"):
+    for kernels in ("tuned_fxp", "tuned_he"):
         parties = Parties(vm.export_program(cfg, params, kernels=kernels, **spec), profile=True, cheetah=True)
         parties.run(images[:1])  # with keys, which are for all later ones too
         capfd.readouterr()
@@ -103,4 +103,4 @@ def test_under_cheetah_products_send_less(tiny, images_for, capfd):
         products = re.findall(r"- pphlo\.dot(?:_general)?, .*?send bytes (\d+)", log)
         assert products, log[-2000:]
         sent[kernels] = sum(map(int, products))
-    assert sent["tuned_he"] < 0.8 * sent["tuned"], sent
+    assert sent["tuned_he"] < 0.8 * sent["tuned_fxp"], sent

@@ -25,7 +25,7 @@ MU = ("0.1", "0.3", "0.5", "0.7")
 UNIFORM = ("teacher", "relu_softmax", "scale")
 BY_SHARE, BY_SECONDS = tuple(f"mpcvit-{mu}-none" for mu in MU), tuple(f"seconds-{mu}" for mu in MU)
 RUNS = {
-    "batched": ("tuned", [f"{run}-s{seed}" for seed in range(3) for run in (*BY_SHARE, *BY_SECONDS)]),
+    "batched": ("tuned_fxp", [f"{run}-s{seed}" for seed in range(3) for run in (*BY_SHARE, *BY_SECONDS)]),
     "per_head": ("paper", [f"{run}-s0" for run in BY_SHARE]),
 }
 

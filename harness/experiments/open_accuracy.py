@@ -21,7 +21,7 @@ CELLS = [
         name="trained",
         model=TRAINED,
         images=200,
-        labels={"attention": "mix", "kernels": "tuned", "run": "vit_4_4_28"},
+        labels={"attention": "mix", "kernels": "tuned_fxp", "run": "vit_4_4_28"},
         scale="paper",
     ),
     smoke("open_accuracy", "random", cifar("mix")),

@@ -2,7 +2,7 @@
 
 CIFAR's ViT with Softmax and with Scale, random weights, exact GeLU, SPU 0.9.5, all with the options of the preset
 `cheetah-lsb`. CHEETAH has no dealer: products are homomorphic, comparisons are oblivious transfers, and more seconds
-are computing than waiting. The kernels `tuned_he` are made for that, `tuned` for few rounds.
+are computing than waiting. The kernels `tuned_he` are made for that, `tuned_fxp` for few rounds.
 
 Expected: on loopback, `tuned_he` takes at most half of the seconds of the plain port. Two hours, most of it the plain
 port.
@@ -22,7 +22,7 @@ CELLS = [
     *(
         Cell(
             experiment="open_cheetah",
-            name=f"{kernels}-{network}-{attention}",
+            name=f"{name}-{network}-{attention}",
             model=cifar(attention, kernels=kernels),
             protocol="cheetah",
             network=network,
@@ -32,7 +32,7 @@ CELLS = [
             scale="paper",
             labels={"attention": attention, "kernels": kernels, "options": "cheetah-lsb"},
         )
-        for kernels in ("plain", "tuned", "tuned_he")
+        for name, kernels in (("plain", "plain"), ("tuned", "tuned_fxp"), ("tuned_he", "tuned_he"))
         for attention in ("softmax", "scale")
         for network in REPEATS
     ),

@@ -13,7 +13,7 @@ from mpcvit_harness.cells import Cell
 from mpcvit_harness.open_models import cifar, smoke
 from spu_bench import PRESETS, Options, RunRecord
 
-KERNELS = {"semi2k": "tuned", "cheetah": "tuned_he"}
+KERNELS = {"semi2k": "tuned_fxp", "cheetah": "tuned_he"}
 
 CELLS = [
     *(

@@ -23,7 +23,7 @@ CELLS = [
     *(
         Cell(
             experiment="open_truncation",
-            name=f"{kernels}-{mode}",
+            name=f"{name}-{mode}",
             model=TRAINED.model_copy(update={"kernels": kernels}),
             options=Options.load(mode),
             images=200,
@@ -33,7 +33,7 @@ CELLS = [
             may_be_wrong=True,
             labels={"attention": "mix", "kernels": kernels, "options": mode, "run": "vit_4_4_28"},
         )
-        for kernels in ("tuned", "plain")
+        for name, kernels in (("tuned", "tuned_fxp"), ("plain", "plain"))
         for mode in MODES
     ),
     *(

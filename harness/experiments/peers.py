@@ -35,8 +35,8 @@ SYSTEMS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "plain": ({"gelu": "exact"}, {}),
     "plain-tanh": ({"gelu": "tanh"}, {}),
-    "tuned": ({"gelu": "exact", "kernels": "tuned"}, {}),
-    "tuned-local_truncation": ({"gelu": "exact", "kernels": "tuned"}, {"options": LOCAL_TRUNCATION}),
+    "tuned": ({"gelu": "exact", "kernels": "tuned_fxp"}, {}),
+    "tuned-local_truncation": ({"gelu": "exact", "kernels": "tuned_fxp"}, {"options": LOCAL_TRUNCATION}),
 }
 """What runs: by name, how the model is exported and what it is run on."""
 

@@ -1,4 +1,4 @@
-"""The open division's models as cells: tuned kernels on SPU 0.9.5, exact GeLU; and small ones for smoke cells."""
+"""The open division's models as cells: kernels `tuned_fxp` on SPU 0.9.5, exact GeLU; and small ones for smoke cells."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mpcvit_harness.cells import Cell, CellSettings, Heads, ModelSpec
 HALF: Heads = ((1, 1, 0, 0),) * 7
 """mu = 0.5 on CIFAR's ViT: two heads of every layer on ReLU-Softmax, the others on Scale."""
 
-TRAINED = ModelSpec(config="vit_4_4_28", weights="checkpoint:vit_4_4_28", gelu="tanh", kernels="tuned")
+TRAINED = ModelSpec(config="vit_4_4_28", weights="checkpoint:vit_4_4_28", gelu="tanh", kernels="tuned_fxp")
 """The small ViT that the main job trains on Fashion-MNIST."""
 
 SMALLEST: dict[str, int | float] = {"layers": 1, "heads": 2, "dim": 16}
@@ -29,9 +29,9 @@ class Export(TypedDict, total=False):
 
 
 def cifar(attention: str, **export: Unpack[Export]) -> ModelSpec:
-    """CIFAR's ViT with `attention`, random weights, exact GeLU and tuned kernels unless `export` says otherwise."""
+    """CIFAR's ViT with `attention`, random weights, exact GeLU, kernels `tuned_fxp` unless `export` says otherwise."""
     heads = HALF if attention == "mix" else None
-    chosen: Export = {"config": "vit_7_4_32", "gelu": "exact", "kernels": "tuned", **export}
+    chosen: Export = {"config": "vit_7_4_32", "gelu": "exact", "kernels": "tuned_fxp", **export}
     return ModelSpec(attention=attention, heads=heads, **chosen)
 
 

@@ -218,6 +218,7 @@ def latency(context: Context) -> Table:
     """Seconds of one image beside the network's floor."""
     columns: list[Column[StoredRun]] = [
         MODEL,
+        label("kernels", "kernels", "code"),
         label("options", "options", "code"),
         *COST,
         Column("floor", lambda run: floor_s(run.record), "number", ".2f", "s"),

@@ -17,6 +17,7 @@ import numpy as np
 from ...calibration import Calibration, Range
 from ...errors import ModelError
 from ...types import NpArray, Params
+from ..host_arrays import centred, float64, normed
 from ..tuned_fxp.folding import SCORE_MARGIN
 from ..tuned_fxp.supported import Kind, TunedModel
 from .arithmetic import FRACTION_BITS
@@ -52,12 +53,12 @@ class _Stream:
 
     def written_by(self, kernel: NpArray, units: NpArray | float) -> tuple[NpArray, int, float]:
         """(kernel, cut, scale before it) for `kernel` (in, C) times inputs with `units` for 1 (scalar or in)."""
-        centred = _centred(kernel) * self.scale
+        columns = centred(kernel) * self.scale
         per_row = np.broadcast_to(1.0 / np.asarray(units), kernel.shape[:1])[:, None]
-        rows = np.sqrt(np.mean(centred**2, axis=1, keepdims=True)) * per_row
+        rows = np.sqrt(np.mean(columns**2, axis=1, keepdims=True)) * per_row
         cut = max(0, math.ceil(WEIGHT_BITS - math.log2(float(np.median(rows)))))
         cut = min(cut, FRACTION_BITS)
-        return centred * per_row * 2.0**cut, cut, self.scale * 2.0**cut
+        return columns * per_row * 2.0**cut, cut, self.scale * 2.0**cut
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def fold(model: TunedModel, params: Params, calibration: Calibration) -> Folded:
             "make one with Model.calibrate(params, images).",
             "mismatch",
         )
-    w = _float64(params)
+    w = float64(params)
     arrays: dict[str, NpArray] = {}
     seen, degrees, tolerance = calibration.tokens, choice.degrees, choice.tolerance
 
@@ -109,7 +110,7 @@ def fold(model: TunedModel, params: Params, calibration: Calibration) -> Folded:
     tokens[0] += w["class_token"][0, 0]
     tokens[1:] += w["tokenizer"]["0"]["bias"]
     arrays["embed.kernel"], embedded, units = here.written_by(kernel, 2.0**FRACTION_BITS)
-    arrays["embed.tokens"] = _centred(tokens) * units
+    arrays["embed.tokens"] = centred(tokens) * units
 
     layers = []
     for i in range(cfg.layers):
@@ -122,13 +123,13 @@ def fold(model: TunedModel, params: Params, calibration: Calibration) -> Folded:
             arrays, f"{name}.pre_norm", here, pre[i], columns, FRACTION_BITS
         )
         if i == 0:
-            row = (_normed(tokens[0]) * gamma[:, 0] + beta) @ qkv
+            row = (normed(tokens[0], EPS) * gamma[:, 0] + beta) @ qkv
             arrays[f"{name}.class_qkv"] = row * heads.columns * 2.0**FRACTION_BITS
         if heads.shifts.size:
             arrays[f"{name}.score_shift"] = heads.shifts
         proj = block["attention"]["proj"]
         arrays[f"{name}.proj.kernel"], attended, units = here.written_by(proj["kernel"], heads.contexts)
-        arrays[f"{name}.proj.bias"] = _centred(proj["bias"]) * units
+        arrays[f"{name}.proj.bias"] = centred(proj["bias"]) * units
 
         last = i + 1 == cfg.layers
         after = _Stream(cfg.dim, [final] if last else [pre[i + 1], post[i + 1]])
@@ -138,8 +139,8 @@ def fold(model: TunedModel, params: Params, calibration: Calibration) -> Folded:
         plan, hidden, result = _activation(model.gelu, degrees[i], seen[i].bound)
         # One matrix takes the normed token into the MLP and to the residual beside it.
         columns = _Columns(
-            np.concatenate([gamma * one["kernel"], _centred(np.diag(gamma[:, 0]))], axis=1),
-            np.concatenate([beta @ one["kernel"] + one["bias"], _centred(beta + two["bias"])]),
+            np.concatenate([gamma * one["kernel"], centred(np.diag(gamma[:, 0]))], axis=1),
+            np.concatenate([beta @ one["kernel"] + one["bias"], centred(beta + two["bias"])]),
             np.concatenate([np.full(cfg.mlp_width, hidden), np.full(cfg.dim, after.scale)]),
         )
         if kept == ():
@@ -203,8 +204,8 @@ def _fused(gamma: NpArray, beta: NpArray, one: Any, two: Any, units: float) -> _
     """norm1, both linears as one matrix, and the residual: all of an MLP without activation."""
     kernel = one["kernel"] @ two["kernel"]
     bias = (beta @ one["kernel"] + one["bias"]) @ two["kernel"] + two["bias"] + beta
-    both = _centred(gamma * kernel + np.diag(gamma[:, 0]))
-    return _Columns(both, _centred(bias), np.full(len(beta), units))
+    both = centred(gamma * kernel + np.diag(gamma[:, 0]))
+    return _Columns(both, centred(bias), np.full(len(beta), units))
 
 
 def _activation(name: str, degree: int, bound: float) -> tuple[GeluPlan | None, float, float]:
@@ -220,21 +221,3 @@ def _activation(name: str, degree: int, bound: float) -> tuple[GeluPlan | None, 
         units = (2.0**RESULT_BITS * abs(form.lead)) ** 0.25 / bound
     plan = GeluPlan.of(form, units)
     return plan, units, plan.result
-
-
-def _centred(x: NpArray) -> NpArray:
-    """x minus its mean over the last axis."""
-    centred: NpArray = x - x.mean(axis=-1, keepdims=True)
-    return centred
-
-
-def _normed(x: NpArray) -> NpArray:
-    c = _centred(x)
-    normed: NpArray = c / np.sqrt((c * c).mean() + EPS)
-    return normed
-
-
-def _float64(tree: Any) -> Any:
-    if hasattr(tree, "items"):
-        return {k: _float64(v) for k, v in tree.items()}
-    return np.asarray(tree, dtype=np.float64)

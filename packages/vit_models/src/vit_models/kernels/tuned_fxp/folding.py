@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from ...calibration import Calibration, Range
 from ...config import ViTConfig
 from ...errors import ModelError
 from ...types import NpArray, Params
+from ..host_arrays import centred, float64, normed
 from .fits import (
     EXP_SQUARINGS,
     EXP_TOP,
@@ -98,7 +98,7 @@ def _fit(lo: float, hi: float, width: float, tolerance: float) -> Factors:
 def fold(model: TunedModel, params: Params, calibration: Calibration) -> Folded:
     """Arrays of the tuned forward pass. Raises ModelError where no polynomial fits a calibrated range."""
     cfg, kinds = model.cfg, model.kinds
-    weights = _float64(params)
+    weights = float64(params)
     arrays: dict[str, NpArray] = {}
     norms: dict[str, Norm] = {}
     slope = _slope(model.gelu)
@@ -117,7 +117,7 @@ def fold(model: TunedModel, params: Params, calibration: Calibration) -> Folded:
     tokens = np.broadcast_to(weights["positions"][0], (cfg.tokens, cfg.dim)).copy()
     tokens[0] += weights["class_token"][0, 0]
     tokens[1:] += weights["tokenizer"]["0"]["bias"]
-    arrays["embed.kernel"], arrays["embed.tokens"] = (_centred(a) * here.scale for a in (kernel, tokens))
+    arrays["embed.kernel"], arrays["embed.tokens"] = (centred(a) * here.scale for a in (kernel, tokens))
 
     for i in range(cfg.layers):
         block, name = weights["blocks"][str(i)], f"blocks.{i}"
@@ -128,12 +128,12 @@ def fold(model: TunedModel, params: Params, calibration: Calibration) -> Folded:
         gamma, beta = block["pre_norm"]["scale"][:, None], block["pre_norm"]["bias"]
         arrays[f"{name}.qkv.kernel"], arrays[f"{name}.qkv.bias"] = gain * gamma * qkv, beta @ qkv
         if i == 0:
-            arrays[f"{name}.class_qkv"] = (_normed(tokens[0]) * gamma[:, 0] + beta) @ qkv
+            arrays[f"{name}.class_qkv"] = (normed(tokens[0], EPS) * gamma[:, 0] + beta) @ qkv
         if shift.size:
             arrays[f"{name}.score_shift"] = shift
         values = _value_scales(cfg, kinds[i])
-        arrays[f"{name}.proj.kernel"] = _centred(attention["proj"]["kernel"] * values[:, None]) * here.scale
-        arrays[f"{name}.proj.bias"] = _centred(attention["proj"]["bias"]) * here.scale
+        arrays[f"{name}.proj.kernel"] = centred(attention["proj"]["kernel"] * values[:, None]) * here.scale
+        arrays[f"{name}.proj.bias"] = centred(attention["proj"]["bias"]) * here.scale
 
         gain = add_norm(f"{name}.norm1", here, post)
         last = i + 1 == cfg.layers
@@ -141,11 +141,11 @@ def fold(model: TunedModel, params: Params, calibration: Calibration) -> Folded:
         gamma, beta = block["norm1"]["scale"][:, None], block["norm1"]["bias"]
         one, two = block["linear1"], block["linear2"]
         # One matrix takes the normed token into the MLP and to the residual beside it.
-        both = np.concatenate([gamma * one["kernel"] * slope, _centred(np.diag(gamma[:, 0])) * after[0].scale], 1)
-        past = _centred(beta + two["bias"]) * after[0].scale
+        both = np.concatenate([gamma * one["kernel"] * slope, centred(np.diag(gamma[:, 0])) * after[0].scale], 1)
+        past = centred(beta + two["bias"]) * after[0].scale
         arrays[f"{name}.linear1.kernel"] = gain * both
         arrays[f"{name}.linear1.bias"] = np.concatenate([(beta @ one["kernel"] + one["bias"]) * slope, past])
-        arrays[f"{name}.linear2.kernel"] = _centred(two["kernel"]) * (after[0].scale / slope)
+        arrays[f"{name}.linear2.kernel"] = centred(two["kernel"]) * (after[0].scale / slope)
         here, ranges = after
         if not last:
             pre, post = ranges
@@ -196,21 +196,3 @@ def _slope(gelu: str) -> float:
 
 def _widened(r: Range, margin: float) -> Range:
     return Range(r.lo / margin + EPS, r.hi * margin + EPS)
-
-
-def _centred(x: NpArray) -> NpArray:
-    """x minus its mean over the last axis."""
-    centred: NpArray = x - x.mean(axis=-1, keepdims=True)
-    return centred
-
-
-def _normed(x: NpArray) -> NpArray:
-    c = _centred(x)
-    normed: NpArray = c / np.sqrt((c * c).mean() + EPS)
-    return normed
-
-
-def _float64(tree: Any) -> Any:
-    if hasattr(tree, "items"):
-        return {k: _float64(v) for k, v in tree.items()}
-    return np.asarray(tree, dtype=np.float64)

@@ -54,10 +54,11 @@ cells = st.builds(
     scale=st.sampled_from(["smoke", "reduced", "paper"]),
     labels=st.dictionaries(st.sampled_from(sorted(LABELS)), words, max_size=2),
     may_be_wrong=st.booleans(),
+    dealer=st.sampled_from([None, "server", "third-party"]),
 )
 
 
-IDENTITY = ("model", "protocol", "network", "executor", "runtime", "options", "images", "repeats", "warmup")
+IDENTITY = ("model", "protocol", "network", "executor", "runtime", "options", "images", "repeats", "warmup", "dealer")
 
 
 @given(cells, cells)
@@ -123,6 +124,7 @@ def test_defaults_never_change() -> None:
         "images": 0,
         "repeats": 1,
         "warmup": 1,
+        "dealer": None,
     }
     cell = Cell(experiment="e", name="n", model=ModelSpec(config="c")).model_dump()
     assert {key: cell[key] for key in defaults} == defaults

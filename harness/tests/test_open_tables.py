@@ -14,7 +14,7 @@ from mpcvit_harness.open_models import cifar, smoke
 from mpcvit_harness.stored import StoredRun
 from mpcvit_harness.tables import Context, make_table
 from spu_bench import PRESETS
-from spu_bench.record import Accuracy
+from spu_bench.comparison import Accuracy
 from spu_bench.samples import summarize
 
 

@@ -12,7 +12,7 @@ from mpcvit_harness.cell_record import CellRecord
 from mpcvit_harness.cells import Cell, ModelSpec
 from mpcvit_harness.stored import StoredRun
 from mpcvit_harness.tables import Context, make_table
-from spu_bench.record import Accuracy
+from spu_bench.comparison import Accuracy
 from spu_bench.samples import summarize
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
+import os
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,13 @@ from mpc_search.record import ClassReport, DataIdentity, Score, TrainingRecord
 from mpc_search.run_config import RunConfig
 from mpcvit_harness.cell_record import CellRecord
 from mpcvit_harness.claims import CLAIMS, load
+from mpcvit_harness.errors import HarnessError
 from mpcvit_harness.report import build
 from mpcvit_harness.report.charts import ChartPoint, Scale, front
 from mpcvit_harness.report.details import operations
 from mpcvit_harness.report.figures import prediction, seconds_by_part
 from mpcvit_harness.report.pareto import pareto
+from mpcvit_harness.report.site import MARKER
 from mpcvit_harness.report.training_rows import TrainingRow
 from mpcvit_harness.store import OTHER_RECORDS
 from mpcvit_harness.stored import counted_runs
@@ -84,6 +88,66 @@ def test_every_record_is_shown(tmp_path: Path, put: PutRecord) -> None:
     build(tmp_path / "results", tmp_path / "report")
     assert not bad.exists()
     assert len(list(page.parent.glob("cells/here/links/good*.html"))) == 1
+
+
+def content_of(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "cells/mine.html", "machines/m/photo.jpg", "index.html"])
+@pytest.mark.parametrize("built", [False, True])
+def test_files_of_the_user_stay(tmp_path: Path, put: PutRecord, name: str, built: bool) -> None:
+    """A folder with a file that no build wrote is refused before anything is written; the error names the file."""
+    put("links", "good", 1.0)
+    out = tmp_path / "report"
+    if built and name != "index.html":
+        build(tmp_path / "results", out)
+    (out / name).parent.mkdir(parents=True, exist_ok=True)
+    (out / name).write_text("mine")
+    before = content_of(out)
+    with pytest.raises(HarnessError, match=rf"{name}.*Fix: give --out a new or empty folder"):
+        build(tmp_path / "results", out)
+    assert content_of(out) == before
+
+
+def test_a_build_leaves_what_a_link_points_to(tmp_path: Path, put: PutRecord) -> None:
+    """A linked folder in the report, or a marker that names files outside, leads to nothing outside."""
+    put("links", "good", 1.0)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "canary").write_text("mine")
+    out = tmp_path / "report"
+    build(tmp_path / "results", out)
+    (out / MARKER).write_text(json.dumps({"files": [*content_of(out), "../outside/canary"]}))
+    build(tmp_path / "results", out)
+    (out / "trainings").symlink_to(outside)
+    with pytest.raises(HarnessError, match="trainings"):
+        build(tmp_path / "results", out)
+    with pytest.raises(HarnessError, match="not a folder"):
+        build(tmp_path / "results", outside / "canary")
+    assert content_of(outside) == {"canary": b"mine"}
+
+
+def test_a_build_that_stopped_is_built_again(tmp_path: Path, put: PutRecord, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk in the middle is one line; what was written till then counts as the build's own."""
+    put("links", "good", 1.0)
+    out, replace, done = tmp_path / "report", os.replace, 0
+
+    def full(source: Path, target: Path) -> None:
+        nonlocal done
+        done += 1
+        if done == 4:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(HarnessError, match=r"No space left on device.*Fix: make space"):
+        build(tmp_path / "results", out)
+    monkeypatch.undo()
+    build(tmp_path / "results", out)
+    listed = json.loads((out / MARKER).read_text())["files"]
+    assert {*listed, MARKER} == set(content_of(out))
 
 
 def test_a_report_of_nothing(tmp_path: Path) -> None:

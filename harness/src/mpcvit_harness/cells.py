@@ -11,6 +11,7 @@ from typing import Literal, Self, TypedDict, get_args
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from spu_bench import Network, Options
+from spu_bench.record import DealerName
 
 Size = Literal["smoke", "reduced", "paper"]
 """How large an experiment is: minutes, hours, the paper's own size."""
@@ -121,6 +122,7 @@ class CellSettings(TypedDict, total=False):
     timeout_s: float
     scale: Size
     may_be_wrong: bool
+    dealer: DealerName
 
 
 class Cell(_Value):
@@ -128,7 +130,8 @@ class Cell(_Value):
 
     The identity is what is measured: `model`, `protocol`, the values of `network` (a preset's name or a network of the
     cell's own), `options`, `runtime`, `executor`, `images` (how many real test images go through; 0: the Program's own
-    sample, the only input of a ProgramSpec), `repeats` and `warmup`. A stored record of the same identity is reused.
+    sample, the only input of a ProgramSpec), `repeats`, `warmup` and `dealer` (None: as the options say).
+    A stored record of the same identity is reused.
 
     Not identity: `experiment` and `name`; `timeout_s`, the limit of the whole cell; `scale`, the smallest at which it
     is run; `labels`, which say what it stands for in tables and figures (LABELS: nothing reads that from its name);
@@ -150,6 +153,7 @@ class Cell(_Value):
     scale: Size = "smoke"
     labels: dict[str, str] = {}
     may_be_wrong: bool = False
+    dealer: DealerName | None = None
 
     @field_validator("labels")
     @classmethod
@@ -205,7 +209,7 @@ class Cell(_Value):
         return canonical_sha256(self.identity())
 
 
-_IDENTITY = {"model", "protocol", "options", "runtime", "executor", "images", "repeats", "warmup"}
+_IDENTITY = {"model", "protocol", "options", "runtime", "executor", "images", "repeats", "warmup", "dealer"}
 """The fields of a cell's identity, beside the network's values."""
 
 

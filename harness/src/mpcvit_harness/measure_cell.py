@@ -87,7 +87,7 @@ def _stored(cell: Cell, record: RunRecord, store: Store) -> CellRecord | str:
     """Store `record`; give it back as the result, or say why it is none."""
     path = store.save(cell, record)
     if record.status == "wrong" and not cell.may_be_wrong:
-        return f"{record.wrong_logits()} (record: {path})"
+        return f"{record.wrong_outputs()} (record: {path})"
     return f"{_why(record)} (record: {path})" if record.failure else CellRecord.of(cell, record)
 
 
@@ -115,6 +115,7 @@ def _run(cell: Cell, prepared: Prepared) -> RunRecord:
         expected=prepared.expected,
         options=cell.options,
         timeout_s=cell.timeout_s,
+        dealer=cell.dealer,
     )
 
 
@@ -139,6 +140,7 @@ def _not_exported(cell: Cell, error: Exception) -> RunRecord:
             repeats=cell.repeats,
             warmup=cell.warmup,
             timeout_s=cell.timeout_s,
+            dealer=cell.dealer,
         ),
         machine=provenance.machine(),
         code=provenance.code(),

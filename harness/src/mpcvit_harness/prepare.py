@@ -14,7 +14,7 @@ import numpy.typing as npt
 from mpc_search import fashion_mnist, load_checkpoint, plaintext_logits
 from mpcvit_harness.cells import Cell, ModelSpec, ProgramSpec
 from mpcvit_harness.errors import HarnessError
-from spu_bench import Program, load_program
+from spu_bench import NewProgram, Program, load_program
 from spu_bench.record import TrainingOrigin
 from vit_models import AttentionPlan, Calibration, Model, export_program, get_config, get_kernels, init
 from vit_models import Program as MadeProgram
@@ -64,7 +64,7 @@ def prepare(cell: Cell, directory: Path, checkpoints: Path, sweeps: Path | None 
     return Prepared(program, training, inputs, plaintext_logits(model, params, images))
 
 
-def _made(spec: ProgramSpec) -> MadeProgram:
+def _made(spec: ProgramSpec) -> MadeProgram | NewProgram:
     """Call the function that `spec` names; HarnessError where there is none, or where it returns something else."""
     module, _, name = spec.function.partition(":")
     try:
@@ -74,8 +74,11 @@ def _made(spec: ProgramSpec) -> MadeProgram:
             f"There is no {spec.function} here: {error}", "name a module that can be imported, and its function."
         ) from error
     made = function(**spec.arguments) if callable(function) else function
-    if not isinstance(made, MadeProgram):
-        raise HarnessError(f"{spec.function} returned a {type(made).__name__}", "return a vit_models.program.Program.")
+    if not isinstance(made, (MadeProgram, NewProgram)):
+        raise HarnessError(
+            f"{spec.function} returned a {type(made).__name__}",
+            "return what spu_bench.program_from_function or Model.export makes.",
+        )
     return made
 
 

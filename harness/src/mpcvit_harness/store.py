@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from mpc_search import SearchError
 from mpc_search.record import SUFFIX, TrainingRecord
 from mpcvit_harness.cell_record import CellRecord
 from mpcvit_harness.cells import Cell
+from mpcvit_harness.record_check import contradiction, contradiction_of_training
 from spu_bench import RunRecord
 from spu_bench.measurement_version import MEASUREMENT_VERSION
 
@@ -70,12 +72,41 @@ def short(cell: Cell) -> str:
     return cell.fingerprint()[:12]
 
 
+_LARGEST = 64 * 2**20
+"""Bytes of a file that can be a record; the largest have some hundred thousand."""
+
+_NO_RECORD = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
+"""What reading a file as a record raises where it is none: a ValidationError is a ValueError, as is wrong UTF-8."""
+
+
 def read_record(path: Path) -> CellRecord | str:
-    """The record in a file; where it is not one, why."""
+    """The record in a file; where it is not one, or contradicts itself, why."""
+    if why := _no_file(path):
+        return why
     try:
-        return CellRecord.load(path)
-    except (ValidationError, OSError) as error:
-        return str(error).splitlines()[0]
+        record = CellRecord.load(path)
+        return contradiction(record) or record
+    except _NO_RECORD as error:
+        return f"not a record: {_why(error)}"
+
+
+def _why(error: Exception) -> str:
+    """One line of an error, with the first wrong field."""
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _no_file(path: Path) -> str:
+    """Why `path` cannot be read as a file: a pipe, for one, would block."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        return error.strerror or str(error)
+    if not stat.S_ISREG(found.st_mode):
+        return "not a file"
+    return "too large for a record" if found.st_size > _LARGEST else ""
 
 
 def all_records(root: str | Path) -> Iterator[tuple[Path, CellRecord | str]]:
@@ -88,7 +119,12 @@ def all_records(root: str | Path) -> Iterator[tuple[Path, CellRecord | str]]:
 def all_trainings(root: str | Path) -> Iterator[tuple[Path, TrainingRecord | str]]:
     """Every record of a training below `root` in the order of paths; where a file is not one, why."""
     for path in sorted(Path(root).glob(f"*/*/*{SUFFIX}")):
+        if why := _no_file(path):
+            yield path, why
+            continue
         try:
-            yield path, TrainingRecord.load(path)
+            record = TrainingRecord.load(path)
         except SearchError as error:
             yield path, str(error).splitlines()[0]
+            continue
+        yield path, contradiction_of_training(record) or record

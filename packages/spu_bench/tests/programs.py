@@ -83,3 +83,49 @@ def replace_module(path: Path, module: bytes) -> Path:
 
 def _spec(name: str, array: np.ndarray[Any, Any]) -> dict[str, Any]:
     return {"name": name, "shape": list(array.shape), "dtype": array.dtype.name, "sha256": array_checksum(array)}
+
+
+def _attention(weights: dict[str, jax.Array], images: jax.Array) -> jax.Array:
+    queries, keys = (images @ weights[name] for name in ("queries", "keys"))
+    return jax.nn.softmax(queries @ keys.T / 4.0) @ (images @ weights["values"])
+
+
+def _normalized(weights: dict[str, jax.Array], images: jax.Array) -> jax.Array:
+    hidden = images @ weights["queries"]
+    centred = hidden - hidden.mean(-1, keepdims=True)
+    return centred * jax.lax.rsqrt((centred**2).mean(-1, keepdims=True) + 0.01) @ weights["keys"].T
+
+
+def _activated(weights: dict[str, jax.Array], images: jax.Array) -> jax.Array:
+    hidden = jax.nn.gelu(images @ weights["queries"])
+    return jax.nn.sigmoid(hidden) / (1.0 + hidden**2) + jnp.log1p(jnp.exp(hidden))
+
+
+def _compared(weights: dict[str, jax.Array], images: jax.Array) -> jax.Array:
+    hidden = images @ weights["queries"]
+    return jnp.where(hidden > 0, hidden, 0.1 * hidden) - hidden.max(-1, keepdims=True)
+
+
+def _convolved(weights: dict[str, jax.Array], images: jax.Array) -> jax.Array:
+    kernel = weights["queries"].reshape(16, 1, 8)[:5]
+    found = jax.lax.conv_general_dilated(
+        images[..., None], kernel, (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC")
+    )
+    return found.max(axis=1)
+
+
+KINDS: dict[str, Callable[[Any, Any], jax.Array]] = {
+    "attention": _attention,
+    "normalized": _normalized,
+    "activated": _activated,
+    "compared": _compared,
+    "convolved": _convolved,
+}
+"""Models of the operations that a Program of a vision transformer can have."""
+
+
+def write_kind(path: Path, kind: str, *, batch: int = 4) -> Path:
+    """Write the model KINDS[kind] as a Program; returns its directory."""
+    rng = np.random.default_rng(1)
+    weights = {name: (rng.normal(size=(16, 8)) / 4).astype(np.float32) for name in ("keys", "queries", "values")}
+    return save_program(path, kind, KINDS[kind], weights, rng.normal(size=(batch, 16)).astype(np.float32))

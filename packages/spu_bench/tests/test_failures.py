@@ -17,6 +17,7 @@ import jax
 import numpy as np
 import psutil
 import pytest
+import tomli_w
 from parties import cli, computing, free_port, one_line, start_party, write_link
 from programs import replace_module, save_program
 
@@ -86,6 +87,22 @@ def test_a_port_in_use(small: Path, tmp_path: Path, offset: int) -> None:
         _, errors = party.communicate(timeout=60)
     assert party.returncode == 1
     assert f"127.0.0.1:{port + offset}: Address already in use" in one_line(errors)
+
+
+def test_a_party_that_listens_at_another_address(small: Path, tmp_path: Path) -> None:
+    """Behind a NAT a party cannot bind the address at which the other reaches it. Here that is a host's name."""
+    ports = [free_port(), free_port()]
+    reached = [{"address": "localhost", "port": port, "listen": "127.0.0.1"} for port in ports]
+    link = tmp_path / "link.toml"
+    link.write_text(tomli_w.dumps({"party": reached, "connect_timeout_s": 20.0}))
+    parties = [start_party(rank, small, link, tmp_path / f"home-{rank}") for rank in (0, 1)]
+    for party in parties:
+        _, errors = party.communicate(timeout=60)
+        assert party.returncode == 0, errors
+    link.write_text(tomli_w.dumps({"party": [{**each, "listen": "192.0.2.1"} for each in reached]}))
+    party = start_party(0, small, link, tmp_path / "home-0")
+    _, errors = party.communicate(timeout=60)
+    assert party.returncode == 1 and f"Cannot listen on 192.0.2.1:{ports[0]}" in one_line(errors)
 
 
 def test_another_program(small: Path, long: Path, tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def test_stream_of_inputs(small: Path, tmp_path: Path) -> None:
 def test_pickles_are_refused(tmp_path: Path) -> None:
     """An npz with a pickled object is not opened: a Program may come from a stranger."""
     np.savez(tmp_path / "evil.npz", images=np.array([object()], dtype=object))
-    with pytest.raises(SpuBenchError, match="cannot be read"):
+    with pytest.raises(SpuBenchError, match="elements of type object"):
         read_npz(tmp_path / "evil.npz")
 
 

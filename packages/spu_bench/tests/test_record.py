@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from spu_bench import Network, Options, RunRecord
+from spu_bench.comparison import Accuracy
 from spu_bench.errors import REASONS
 from spu_bench.executors.description import ExecutorDescription
 from spu_bench.network.probe import NetworkProbe
 from spu_bench.provenance import CodeVersion, Machine, SourceVersion
 from spu_bench.record import (
-    Accuracy,
     Failure,
     Inference,
     MadeBy,
@@ -320,7 +320,7 @@ def test_logits_beyond_the_bound_are_wrong(errors: list[float], bound: float, st
     record.compare(Accuracy(inputs=2, max_abs_error=largest, top1_equal=0, clear=0, clear_equal=0, errors=errors))
     assert record.status == status and record.wrong_inferences == (status == "wrong")
     if status == "wrong":
-        assert "in 1 of 2 inferences" in record.wrong_logits().problem
+        assert "in 1 of 2 inferences" in record.wrong_outputs().problem
     assert RunRecord.model_validate_json(record.model_dump_json()).status == status
 
 

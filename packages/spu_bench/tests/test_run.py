@@ -125,7 +125,7 @@ def test_wrong_logits_are_a_record_and_an_exit_status(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as ended:
         cli.main()
-    assert ended.value.code == 1 and "The logits are wrong" in capsys.readouterr().err
+    assert ended.value.code == 1 and "The result is wrong" in capsys.readouterr().err
     assert RunRecord.load(tmp_path / "out.json").status == "wrong"
 
 

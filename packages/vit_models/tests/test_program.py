@@ -131,3 +131,20 @@ def test_a_failed_save_leaves_nothing(program, tmp_path, monkeypatch):
 def test_what_does_not_fit_is_refused(options, words, tiny):
     with pytest.raises(ValueError, match=words):
         vm.export_program(tiny, vm.init(tiny), **options)
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        (np.zeros((2, 2)), r"'weights' is float64.*\.astype\('float32'\)"),
+        (np.zeros((2, 2), np.int64), r"'weights' is int64.*\.astype\('int32'\)"),
+        (np.zeros((2, 2), np.uint8), r"'weights' is uint8.*\.astype\('int32'\)"),
+        (np.full((2, 2), np.nan, np.float32), "'weights' holds values that are NaN or infinite"),
+    ],
+)
+def test_an_array_that_the_format_does_not_have(weights, said, tmp_path):
+    """It is named when the Program is written, and nothing is left behind."""
+    outputs = (("out", np.zeros((1, 2), np.float32)),)
+    with pytest.raises(ValueError, match=said):
+        vm.Program("p", b"", (vm.Argument("weights", "server", weights),), outputs).save(tmp_path / "p")
+    assert not list(tmp_path.iterdir())

@@ -72,6 +72,66 @@ def test_surplus_can_be_allowed_and_prefixes_fall(tiny):
     np.testing.assert_array_equal(params["head"]["kernel"], vm.init(tiny, 2)["head"]["kernel"])
 
 
+FOREIGN = {
+    "timm's Vis": ["cls_token", "blocks.0.attn.qkv.weight", "head.weight"],
+    "timm's DeiT": ["dist_token", "blocks.0.attn.qkv.weight", "head_dist.weight"],
+    "timm's Swin": ["layers.0.blocks.0.attn.qkv.weight", "layers.0.blocks.0.attn.relative_position_bias_table"],
+    "Face's ViT": ["vit.encoder.layer.0.attention.attention.query.weight", "vit.embeddings.cls_token"],
+    "Face's DeiT": ["deit.encoder.layer.0.attention.attention.query.weight", "deit.embeddings.distillation_token"],
+    "torchvision": ["encoder.layers.encoder_layer_0.self_attention.in_proj_weight"],
+    "CLIP": ["visual.transformer.resblocks.0.attn.in_proj_weight"],
+    "Google": ["Transformer/encoderblock_0/MlpBlock_3/Dense_0/kernel"],
+}
+
+
+@pytest.mark.parametrize("wrapper", ["", "module.", "_orig_mod.", "module._orig_mod."])
+@pytest.mark.parametrize("layout", FOREIGN)
+def test_a_foreign_layout_is_named_in_one_line(tiny, layout, wrapper):
+    with pytest.raises(vm.ModelError, match=f"has the layout of .*{layout}.*Fix: ") as caught:
+        vm.from_torch_state({wrapper + name: np.zeros(3) for name in FOREIGN[layout]}, tiny)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
+def test_wrappers_of_torch_fall(tiny, wrapper):
+    state = vm.to_torch_state(vm.init(tiny, 2), tiny)
+    params = vm.from_torch_state({wrapper + name: value for name, value in state.items()}, tiny)
+    np.testing.assert_array_equal(params["head"]["kernel"], vm.init(tiny, 2)["head"]["kernel"])
+    with pytest.raises(vm.ModelError, match="with and without"):
+        vm.from_torch_state({**state, f"{wrapper}classifier.fc.bias": np.zeros(3)}, tiny)
+
+
+def test_the_prefix_to_give_is_named(tiny):
+    state = {f"student.net.{k}": v for k, v in vm.to_torch_state(vm.init(tiny), tiny).items()}
+    with pytest.raises(vm.ModelError, match=r"prefix='student\.net\.'"):
+        vm.from_torch_state(state, tiny)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_named(tiny, bad):
+    state = vm.to_torch_state(vm.init(tiny), tiny)
+    state["classifier.fc.bias"] = np.full(3, bad)
+    with pytest.raises(vm.ModelError, match=r"classifier\.fc\.bias has values that are not finite"):
+        vm.from_torch_state(state, tiny)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut", b"\x93NUMPY", b"\x80\x02.", b"text"])
+@pytest.mark.parametrize("name", ["a.npz", "a.pth"])
+def test_files_that_are_no_checkpoints(tmp_path, name, content):
+    if name == "a.pth":
+        pytest.importorskip("torch", reason="PyTorch (an optional extra) is not installed")
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(vm.ModelError) as caught:
+        vm.load_torch_state(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_prefix_that_no_name_has(tiny, tmp_path):
+    np.savez(tmp_path / "c.npz", **vm.to_torch_state(vm.init(tiny), tiny))
+    with pytest.raises(vm.ModelError, match="begins with 'net'"):
+        vm.load_torch_state(tmp_path / "c.npz", prefix="net")
+
+
 def test_another_config_is_refused(tiny):
     state = vm.to_torch_state(vm.init(tiny), tiny)
     with pytest.raises(ValueError, match=r"missing: classifier\.blocks\.2"):

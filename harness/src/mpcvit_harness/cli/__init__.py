@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from mpc_search import SearchError, printable
 from mpcvit_harness.cli import reports
 from mpcvit_harness.cli.costs import costs_command
 from mpcvit_harness.cli.records import migrate_command
@@ -33,7 +34,7 @@ def main() -> None:
     """Run the command line. An error is one line with its fix; exit status 2 for bad input, 1 for anything else."""
     try:
         app()
-    except (HarnessError, ModelError, SpuBenchError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (HarnessError, ModelError, SearchError, SpuBenchError) as error:
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         bad_input = isinstance(error, ModelError) or error.reason == "bad_input"
         raise SystemExit(2 if bad_input else 1) from None

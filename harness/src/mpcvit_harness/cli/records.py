@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from mpc_search import printable
 from mpcvit_harness.cli.reports import Results
 from mpcvit_harness.errors import HarnessError
 from mpcvit_harness.load_experiments import EXPERIMENTS, all_cells
@@ -23,7 +24,7 @@ def migrate_command(
     """
     done = migrate(results, all_cells(experiments))
     for path, why in [*done.notes, *done.refused]:
-        print(f"{path}: {why}")
+        print(printable(f"{path}: {why}"))
     print(f"{len(done.changed)} records migrated, {done.unchanged} up to date, {len(done.refused)} refused")
     if done.refused:
         raise HarnessError(

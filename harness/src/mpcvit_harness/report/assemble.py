@@ -21,7 +21,6 @@ from mpcvit_harness.tables.claim_verdicts import every_claim, summary
 from mpcvit_harness.tables.stored_records import RunRow, run_table, training_table
 from mpcvit_harness.tables.table import Table
 from mpcvit_harness.verdicts import Evaluation, evaluate
-from spu_bench.record import write_whole
 
 STATIC = ("report.css", "report.js")
 RECORDS = "records.tar.xz"
@@ -64,21 +63,21 @@ def build(results: Path, out: Path, claims: Path | None = None) -> Path:
     """Write the report of all records below `results` into `out`; returns its first page.
 
     Beside index.html: a page per cell, training and machine, the records as they are in an archive, and each table of
-    the first page as CSV and as Markdown. With a file of `claims` the page starts with their verdicts.
-    Raises HarnessError.
+    the first page as CSV and as Markdown. With a file of `claims` the page starts with their verdicts. What an earlier
+    build wrote into `out` is replaced. Raises HarnessError, before anything is written, where `out` holds other files.
     """
+    site = Site(out)
     store = _Store.read(results)
     context = _with_pages(Context.load(results, results, claims), store.trainings)
-    site = Site(out)
     tables = _write_index(site, context, store)
     _write_details(site, context, store)
     site.write_folded_parts()
-    site.remove_old_pages()
     for name in STATIC:
-        write_whole(out / name, (resources.files("mpcvit_harness.report") / "static" / name).read_text())
+        site.write(name, (resources.files("mpcvit_harness.report") / "static" / name).read_text())
     for table in tables:
         site.write_table(table)
-    _pack(results, store.files, out / RECORDS)
+    site.write(RECORDS, _packed(results, store.files))
+    site.publish()
     return out / "index.html"
 
 
@@ -152,11 +151,13 @@ def _page(file: Path) -> Path:
     return Path("cells") / file.with_suffix(".html")
 
 
-def _pack(results: Path, files: list[str], path: Path) -> None:
-    """Write the records, byte for byte, into one archive: the same records make the same archive."""
-    with tarfile.open(path, "w:xz") as archive:
+def _packed(results: Path, files: list[str]) -> bytes:
+    """The records, byte for byte, in one archive: the same records make the same archive."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:xz") as archive:
         for name in files:
             content = (results / name).read_bytes()
             entry = tarfile.TarInfo(name)
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
+    return stream.getvalue()

@@ -10,6 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
+from mpc_search import printable
+
 Kind = Literal["text", "number", "code", "records"]
 """What a column holds. Numbers align right; `records` holds references to records and no text of its own."""
 
@@ -165,8 +167,10 @@ class Table:
     def _markdown(self, column: Column[Any], entry: Entry, up: str) -> str:
         if entry.hrefs:
             return entry.separator.join(f"[{_escaped(href.text)}]({up}{href.path})" for href in entry.hrefs)
-        text = _escaped(entry.text)
-        return (f"`{text}`" if column.kind == "code" and text else text) + self.markers(entry)
+        if column.kind == "code" and entry.text:
+            code = printable(entry.text).replace("|", "\\|").replace("`", "'")
+            return f"`{code}`" + self.markers(entry)
+        return _escaped(entry.text) + self.markers(entry)
 
     def csv(self) -> str:
         """As CSV with a heading: numbers with all digits, references as their paths."""
@@ -182,4 +186,4 @@ class Table:
 
 
 def _escaped(text: str) -> str:
-    return text.replace("|", "\\|")
+    return printable(text).replace("|", "\\|").replace("<", "&lt;")

@@ -11,6 +11,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table as Grid
 from rich.text import Text
 
+from mpc_search import printable
 from mpcvit_harness.tables.table import Entry, Table
 
 PIPED_WIDTH = 160
@@ -54,7 +55,7 @@ def _is_used(table: Table, at: int) -> bool:
 
 
 def _text(table: Table, entry: Entry) -> str:
-    return entry.plain + table.markers(entry)
+    return printable(entry.plain) + table.markers(entry)
 
 
 def _widths(table: Table, shown: Sequence[int], available: int) -> list[int] | None:

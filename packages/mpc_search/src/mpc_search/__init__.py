@@ -17,7 +17,7 @@ Every error that a user can meet is a `SearchError`.
 
 from mpc_search.checkpoint import CheckpointOrigin, load_checkpoint, save_checkpoint
 from mpc_search.data import ImageSet, fashion_mnist
-from mpc_search.errors import SearchError
+from mpc_search.errors import SearchError, printable
 from mpc_search.plaintext import accuracy, plaintext_logits
 
 __all__ = [
@@ -28,5 +28,6 @@ __all__ = [
     "fashion_mnist",
     "load_checkpoint",
     "plaintext_logits",
+    "printable",
     "save_checkpoint",
 ]

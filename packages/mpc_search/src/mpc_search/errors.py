@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal, get_args
 
 Reason = Literal["bad_input", "data", "environment", "memory", "diverged", "failed"]
@@ -22,3 +23,16 @@ class SearchError(Exception):
 
     def __str__(self) -> str:
         return f"{self.problem} Fix: {self.fix}"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, or its kind where it has none."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """The text without characters that control a terminal or turn the direction of writing: a name may hold any."""
+    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)

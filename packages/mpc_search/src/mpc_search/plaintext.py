@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import numpy.typing as npt
 
+from mpc_search.errors import SearchError
 from vit_models import Model
 from vit_models.types import Params
 
@@ -18,11 +19,24 @@ def plaintext_logits(
 ) -> npt.NDArray[np.float32]:
     """Logits (n, classes) of normalised `images` (n, height, width, channels), `batch` at a time.
 
-    `kernels` is the kernel set of the non-linear functions.
+    `kernels` is the kernel set of the non-linear functions. Raises SearchError where a logit is not finite.
     """
     forward = _compiled(model, kernels)
     parts = [np.asarray(forward(params, images[i : i + batch])) for i in range(0, len(images), batch)]
-    return np.concatenate(parts)
+    logits: npt.NDArray[np.float32] = np.concatenate(parts)
+    check_finite(logits)
+    return logits
+
+
+def check_finite(logits: npt.NDArray[np.float32]) -> None:
+    """Raise SearchError where a logit is not finite: it has no class, and an accuracy of it would be made up."""
+    bad = ~np.isfinite(logits).all(axis=-1)
+    if bad.any():
+        raise SearchError(
+            f"The logits of {int(bad.sum())} of {len(logits)} images are not finite.",
+            "check the images and weights, and that the kernels fit their ranges (use --kernels plain).",
+            "diverged",
+        )
 
 
 @functools.lru_cache(maxsize=4)
@@ -32,5 +46,9 @@ def _compiled(model: Model, kernels: str) -> Callable[[Params, npt.NDArray[np.fl
 
 
 def accuracy(logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int32]) -> float:
-    """The share of `logits` (n, classes) whose largest value is at the label (n,)."""
+    """The share of `logits` (n, classes) whose largest value is at the label (n,).
+
+    Raises SearchError where a logit is not finite.
+    """
+    check_finite(logits)
     return float((logits.argmax(-1) == labels).mean())

@@ -10,7 +10,7 @@ from pydantic import Field, PlainSerializer, PlainValidator, ValidationError, Wi
 
 from mpc_search.budgets import Level, Rule
 from mpc_search.cost_table import CostTable
-from mpc_search.errors import Reason, SearchError
+from mpc_search.errors import Reason, SearchError, first_line
 from mpc_search.files import write_atomically
 from mpc_search.migrations import migrate
 from mpc_search.provenance import Code, Machine
@@ -205,8 +205,8 @@ class TrainingRecord(StrictModel):
         """Read a record of this schema or an older one. Raises SearchError when the file is not one."""
         try:
             return cls.model_validate_json(Path(path).read_text())
-        except (OSError, ValidationError) as error:
-            problem = first_problem(error) if isinstance(error, ValidationError) else error.strerror
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            problem = first_problem(error) if isinstance(error, ValidationError) else first_line(error)
             raise SearchError(f"{path} is not a training record ({problem}).", "run it again with --force.") from error
 
 

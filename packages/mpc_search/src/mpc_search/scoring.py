@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from mpc_search.data import ImageSet
 from mpc_search.errors import SearchError
-from mpc_search.plaintext import accuracy, plaintext_logits
+from mpc_search.plaintext import accuracy, check_finite, plaintext_logits
 from mpc_search.record import ClassReport, PrivateScore, Score
 from vit_models import Model, ModelError
 from vit_models.types import Params
@@ -38,7 +38,16 @@ def score(model: Model, params: Params, data: ImageSet, kernels: str = "plain") 
 
 
 def score_logits(logits: npt.NDArray[np.float32], data: ImageSet) -> Score:
-    """Accuracy, loss, report by class and confusion matrix of logits (n, classes) for the images of `data`."""
+    """Accuracy, loss, report by class and confusion matrix of logits (n, classes) for the images of `data`.
+
+    Raises SearchError where a logit is not finite, or where there is not one for each class.
+    """
+    check_finite(logits)
+    if logits.shape[1] != len(data.classes):
+        raise SearchError(
+            f"The model has {logits.shape[1]} classes, and {data.name} has {len(data.classes)}.",
+            "evaluate on the data that it was trained on.",
+        )
     predicted, count = logits.argmax(-1), len(data.classes)
     confusion = np.zeros((count, count), np.int64)
     np.add.at(confusion, (data.labels, predicted), 1)

@@ -16,6 +16,7 @@ from mpc_search.budgets import searched_values
 from mpc_search.checkpoint import CheckpointOrigin, check_replaceable, load_checkpoint, save_checkpoint
 from mpc_search.cost_table import CostTable
 from mpc_search.data import ImageSet, load
+from mpc_search.data.folders import check_same_classes
 from mpc_search.errors import SearchError
 from mpc_search.metrics import progress_bar
 from mpc_search.record import DataIdentity, Parent, PlanBudget, TrainingRecord
@@ -62,9 +63,13 @@ class DataSplits:
 
 
 def load_splits(config: DataConfig) -> DataSplits:
-    """The data set of a config, split as it says. Raises SearchError when it asks for more images than there are."""
+    """The data set of a config, split as it says.
+
+    Raises SearchError when it asks for more images than there are, or when the splits have different classes.
+    """
     memory = int(config.memory_gib * 2**30)
     training, test = (load(config.name, split, config.folder, memory) for split in ("train", "test"))
+    check_same_classes("train", training.classes, "test", test.classes)
     if config.validation_images + (config.train_images or 1) > len(training):
         raise SearchError(
             f"{config.name} has {len(training)} training images, fewer than data.validation_images "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -234,6 +235,12 @@ class _TrainingLoop:
             for batch in evaluation_batches(held, jax.process_index(), jax.process_count()):
                 more_correct, more_loss = self._steps.score(params, batch)
                 correct, loss = correct + more_correct, loss + more_loss
+            if not math.isfinite(loss):
+                raise SearchError(
+                    f"The loss of the held-out images is not finite after step {step}.",
+                    "lower train.learning_rate, or use train.precision=float32.",
+                    "diverged",
+                )
             alpha, beta = searched_values(params, "alpha"), searched_values(params, "beta")
             found = EpochEvaluation(
                 epoch=epoch,

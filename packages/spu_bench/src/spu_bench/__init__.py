@@ -1,6 +1,7 @@
 """Secure two-party inference on SecretFlow SPU, measured: parties, links, statistics, records.
 
-Public modules, beside the names below: `spu_bench.record` (what a record holds), `spu_bench.provenance` (machine and
+Public modules, beside the names below: `spu_bench.record` (what a record holds),
+`spu_bench.comparison` (outputs beside plaintext), `spu_bench.provenance` (machine and
 code), `spu_bench.measurement_version`, `spu_bench.samples`, `spu_bench.watch`, `spu_bench.protocols` (and presets),
 `spu_bench.runtimes`, `spu_bench.options`, `spu_bench.network`, `spu_bench.executors`, `spu_bench.cost`.
 Importing this package imports none of its modules: each name is loaded when it is first used.
@@ -14,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from spu_bench.cost.predict import predict
     from spu_bench.errors import SpuBenchError
+    from spu_bench.from_function import ExportNote, program_from_function
     from spu_bench.measured_run import RunFailed, recount, run
     from spu_bench.network import Network
+    from spu_bench.new_program import NewProgram
     from spu_bench.options import Options
     from spu_bench.predicted_latency import Prediction
     from spu_bench.program import Program, load_program
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from spu_bench.record import OperationStats, RunRecord, Traffic
 
 _HOMES = {
+    "ExportNote": "from_function",
+    "NewProgram": "new_program",
     "PRESETS": "protocols",
     "PROTOCOLS": "protocols",
     "Network": "network",
@@ -36,6 +41,7 @@ _HOMES = {
     "Traffic": "record",
     "load_program": "program",
     "predict": "cost.predict",
+    "program_from_function": "from_function",
     "recount": "measured_run",
     "run": "measured_run",
 }
@@ -43,7 +49,9 @@ _HOMES = {
 __all__ = [
     "PRESETS",
     "PROTOCOLS",
+    "ExportNote",
     "Network",
+    "NewProgram",
     "OperationStats",
     "Options",
     "Prediction",
@@ -54,6 +62,7 @@ __all__ = [
     "Traffic",
     "load_program",
     "predict",
+    "program_from_function",
     "recount",
     "run",
 ]

@@ -14,7 +14,7 @@ REASONS: dict[Reason, str] = {
     "walltime": "the time limit was reached",
     "memory": "a party was killed for its memory",
     "link": "the link that was measured is not the one that was asked for",
-    "wrong_result": "the run is complete, but its logits are wrong",
+    "wrong_result": "the run is complete, but its outputs are wrong",
     "failed": "anything else",
 }
 

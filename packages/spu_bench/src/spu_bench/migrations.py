@@ -20,9 +20,12 @@ def migrate(raw: Raw) -> Raw:
     """
     version = raw.get("schema_version", CURRENT)
     while version != CURRENT:
-        if version not in STEPS:
-            raise ValueError(f"a record of schema {version!r}, where this code knows {min(STEPS)} to {CURRENT}")
-        raw = {**STEPS[version](raw), "schema_version": version + 1}
+        if type(version) is not int or version not in STEPS:
+            raise ValueError(f"a record of schema {version!r:.40}, where this code knows {min(STEPS)} to {CURRENT}")
+        try:
+            raw = {**STEPS[version](raw), "schema_version": version + 1}
+        except (LookupError, TypeError, AttributeError) as error:
+            raise ValueError(f"no record of schema {version}: {type(error).__name__} {error}") from error
         version += 1
     return raw
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,12 @@ from spu import libspu
 
 from spu_bench import protocols, runtimes
 from spu_bench.errors import SpuBenchError
+from spu_bench.fixed_point import fixed_point
 from spu_bench.program import RuntimeOptions
+from spu_bench.untrusted import one_line, read_toml
+
+_WRITES_FILES = ("enable_pretty_print", "pretty_print_dump_dir", "enable_runtime_snapshot", "snapshot_dump_dir")
+"""Settings of SPU that name a directory to write to, or turn that on. A link file may come from the other party."""
 
 
 class Options(BaseModel):
@@ -43,12 +47,14 @@ class Options(BaseModel):
                 f"use one of {', '.join(protocols.PRESETS)}, or the path of a TOML file.",
                 "bad_input",
             )
-        try:
-            raw = tomllib.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise SpuBenchError(f"{path} cannot be read as TOML: {error}.", "correct the file.", "bad_input") from error
+        raw = read_toml(path, "correct the file.")
         if unknown := sorted(set(raw) - {"runtime", "compiler", "link"}):
-            raise _unknown("table", unknown[0], ["runtime", "compiler", "link"])
+            raise _unknown("table", one_line(unknown[0]), ["runtime", "compiler", "link"])
+        for table, settings in raw.items():
+            if not isinstance(settings, dict):
+                raise SpuBenchError(
+                    f"{path}: {table} is a value and not a table.", f"write a table [{table}] in it.", "bad_input"
+                )
         return cls(**raw)
 
     def check(self, runtime: str = runtimes.NEWEST, protocol: str = "semi2k") -> None:
@@ -69,6 +75,15 @@ class Options(BaseModel):
                 raise SpuBenchError(
                     f"{known.title} takes no {table} options.", f"leave out the table [{table}].", "bad_input"
                 )
+        for settings in self.model_dump().values():
+            for name in settings:
+                if name in _WRITES_FILES:
+                    raise SpuBenchError(
+                        f"The option {name!r} makes a party write files where the options say.",
+                        "leave it out: a party writes only what its own command names.",
+                        "bad_input",
+                    )
+        fixed_point(runtime, self.runtime)
         if known.python is not None:
             return
         runtime_config(protocol, self)

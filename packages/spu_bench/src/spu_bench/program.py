@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
+import math
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
-import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from spu_bench import npz
 from spu_bench.errors import SpuBenchError
 from spu_bench.party import Holder
+from spu_bench.untrusted import one_line, parse_json, read_inside, require_inside
 
-Array = npt.NDArray[Any]
+if TYPE_CHECKING:
+    from spu_bench.new_program import NewProgram
+
+Array = npz.Array
+
+MAX_MANIFEST_BYTES = 16 << 20
+MAX_MODULE_BYTES = 1 << 30
+MAX_ELEMENTS = 1 << 31
+"""Elements of all arrays of a Program together."""
+
 EXPORT_ANEW = "export the Program again and copy the whole directory."
 
 CACHED_OPERAND = b"make_cached_var"
@@ -23,28 +37,49 @@ CACHED_OPERAND = b"make_cached_var"
 stream twice (libspu/mpc/semi2k/beaver/beaver_impl/beaver_tfp.cc), which gives the mask, and so the operand, away."""
 
 
+def _plain_text(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("holds characters that cannot be printed")
+    return text
+
+
+Name = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_plain_text)]
+"""A name that messages, tables and pages can show as it is."""
+
+
 class ArraySpec(BaseModel):
     """An argument or output: its name, shape, dtype and the checksum of its array."""
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str
-    shape: tuple[int, ...]
+    name: Name
+    shape: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(max_length=32)]
     dtype: Literal["float32", "int32", "int64"]
     sha256: str
 
 
 class Argument(ArraySpec):
-    """A parameter of the module and the party that holds it."""
+    """A parameter of the module and the party that holds it; its first axis is the batch, if it is `batched`.
+
+    That counts for the client's arguments alone: of those that are not batched, all inferences take the same.
+    """
 
     holder: Holder
+    batched: bool = True
 
 
 class ModuleFile(BaseModel):
-    """The serialized HloModuleProto."""
+    """The serialized HloModuleProto, in a file beside the manifest."""
 
-    file: str
+    file: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$")
     sha256: str
+
+    @model_validator(mode="after")
+    def _not_an_array_file(self) -> Self:
+        # the module's file goes to every party, the arrays' files do not
+        if self.file.lower().endswith((".npz", ".json")):
+            raise ValueError("file: names a file of another kind")
+        return self
 
 
 class RuntimeOptions(BaseModel):
@@ -71,13 +106,35 @@ class Manifest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     schema_version: Literal[1] = Field(alias="schema")
-    name: str
+    name: Name
     module: ModuleFile
     arguments: list[Argument]
-    outputs: list[ArraySpec]
+    outputs: list[ArraySpec] = Field(min_length=1)
     made_by: dict[str, Any]
     runtime_options: RuntimeOptions | None = None
     fingerprint: str
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = [spec.name for spec in self._arrays()]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two arrays have the name {twice[0]!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _whole_numbers(self) -> Self:
+        if self.runtime_options is None and (wide := [spec.name for spec in self._arrays() if spec.dtype == "int64"]):
+            raise ValueError(f"the array {wide[0]!r} is int64, which only a Program with runtime_options has")
+        return self
+
+    @model_validator(mode="after")
+    def _size(self) -> Self:
+        if sum(math.prod(spec.shape) for spec in self._arrays()) > MAX_ELEMENTS:
+            raise ValueError(f"its arrays have more than {MAX_ELEMENTS} elements")
+        return self
+
+    def _arrays(self) -> list[ArraySpec]:
+        return [*self.arguments, *self.outputs]
 
 
 def array_checksum(array: Array) -> str:
@@ -108,10 +165,7 @@ class Program:
     def module(self) -> bytes:
         """The serialized HLO module. Raises SpuBenchError where its checksum is not the manifest's."""
         path = self.path / self.manifest.module.file
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise _broken(path, f"cannot be read ({error.strerror})") from error
+        data = read_inside(self.path, self.manifest.module.file, MAX_MODULE_BYTES, EXPORT_ANEW)
         if hashlib.sha256(data).hexdigest() != self.manifest.module.sha256:
             raise _broken(path, "does not match its checksum")
         if CACHED_OPERAND in data:
@@ -131,27 +185,38 @@ class Program:
         wanted = self.held_by(holder)
         if not wanted:
             return {}
-        path = source or self.path / f"{holder}.npz"
-        found = read_npz(path)
-        for spec in wanted:
-            if spec.name not in found:
-                raise _broken(path, f"has no array {spec.name!r} of the {holder}")
-            check_array(path, spec, found[spec.name], is_sample=source is None)
-        if surplus := sorted(set(found) - {spec.name for spec in wanted}):
-            raise _broken(path, f"holds arrays that the Program does not name: {', '.join(surplus)}")
-        return {spec.name: found[spec.name] for spec in wanted}
+        if source is None:
+            found = self._own_arrays(f"{holder}.npz", wanted)
+        else:
+            expected = {spec.name: npz.Expected(spec.shape, spec.dtype, is_stream=_is_batched(spec)) for spec in wanted}
+            found = npz.read_npz(source, "give an npz file with the client's arrays.", expected)
+        _require_equal_batches(
+            source or self.path, {spec.name: _batches(spec, found[spec.name]) for spec in wanted if _is_batched(spec)}
+        )
+        return found
+
+    @staticmethod
+    def from_function(fn: Callable[..., Any], params: Any, sample: Any, **settings: Any) -> NewProgram:
+        """A new Program that computes a JAX function: as `spu_bench.program_from_function`, which needs JAX."""
+        module = importlib.import_module("spu_bench.from_function")
+        made: NewProgram = module.program_from_function(fn, params, sample, **settings)
+        return made
 
     def reference(self) -> dict[str, Array] | None:
         """The plaintext outputs for the arrays of client.npz, or None where the Program carries none."""
-        path = self.path / "reference.npz"
-        if not path.exists():
+        if not os.path.lexists(self.path / "reference.npz"):
             return None
-        found = read_npz(path)
-        for spec in self.manifest.outputs:
-            if spec.name not in found:
-                raise _broken(path, f"has no output {spec.name!r}")
-            check_array(path, spec, found[spec.name], is_sample=True)
-        return found
+        return self._own_arrays("reference.npz", self.manifest.outputs)
+
+    def _own_arrays(self, name: str, specs: Sequence[ArraySpec]) -> dict[str, Array]:
+        """The arrays of a file of the Program, whose checksums are those of `specs`."""
+        require_inside(self.path, name, EXPORT_ANEW)
+        path = self.path / name
+        found = npz.read_npz(path, EXPORT_ANEW, {spec.name: npz.Expected(spec.shape, spec.dtype) for spec in specs})
+        for spec in specs:
+            if array_checksum(found[spec.name]) != spec.sha256:
+                raise _broken(path, f"holds an array {spec.name!r} that does not match its checksum")
+        return {spec.name: found[spec.name] for spec in specs}
 
 
 def load_program(path: str | Path) -> Program:
@@ -162,22 +227,20 @@ def load_program(path: str | Path) -> Program:
     """
     directory = Path(path)
     manifest_path = directory / "program.json"
-    try:
-        raw = json.loads(manifest_path.read_text())
-    except FileNotFoundError:
+    if not manifest_path.exists():
         raise SpuBenchError(
             f"There is no Program at {directory} (no program.json).",
             "give the directory that Program.save wrote.",
             "bad_input",
-        ) from None
-    except (OSError, ValueError) as error:
-        raise _broken(manifest_path, f"cannot be read as JSON ({error})") from error
+        )
+    data = read_inside(directory, manifest_path.name, MAX_MANIFEST_BYTES, EXPORT_ANEW)
+    raw = parse_json(data, manifest_path, EXPORT_ANEW)
     try:
         manifest = Manifest.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the top level"
-        raise _broken(manifest_path, f"is not a manifest of schema 1: {where}: {first['msg']}") from None
+        where = one_line(".".join(map(str, first["loc"]))) or "the top level"
+        raise _broken(manifest_path, f"is not a manifest of schema 1: {where}: {one_line(first['msg'])}") from None
     if manifest_fingerprint(raw) != manifest.fingerprint:
         raise _broken(manifest_path, "does not match its own fingerprint")
     return Program(directory, manifest)
@@ -185,37 +248,26 @@ def load_program(path: str | Path) -> Program:
 
 def read_npz(path: Path) -> dict[str, Array]:
     """All arrays of an npz file; pickled objects are refused. Raises SpuBenchError where it cannot be read."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except FileNotFoundError:
-        raise _broken(path, "is missing") from None
-    except Exception as error:  # numpy and zipfile raise half a dozen kinds for a truncated archive
-        raise _broken(path, f"cannot be read ({error})") from error
+    return npz.read_npz(path, EXPORT_ANEW)
 
 
-def check_array(path: Path, spec: ArraySpec, array: Array, *, is_sample: bool) -> None:
-    """Check one array against its spec; raises SpuBenchError that names it."""
-    if array.dtype.name != spec.dtype:
+def _is_batched(spec: ArraySpec) -> bool:
+    return isinstance(spec, Argument) and spec.batched and bool(spec.shape) and spec.shape[0] > 0
+
+
+def _batches(spec: ArraySpec, array: Array) -> int:
+    return len(array) // spec.shape[0]
+
+
+def _require_equal_batches(path: Path, batches: dict[str, int]) -> None:
+    """Refuse arrays that hold different numbers of batches: the runs would have no input for some."""
+    if len(set(batches.values())) > 1:
+        said = ", ".join(f"{name!r} has {count}" for name, count in batches.items())
         raise SpuBenchError(
-            f"The array {spec.name!r} in {path} is {array.dtype.name}, the Program takes {spec.dtype}.",
-            f"convert it with .astype('{spec.dtype}').",
+            f"The arrays in {path} hold different numbers of batches: {said}.",
+            "give each array as many; one without a batch axis is named in unbatched=[...] when the Program is made.",
             "bad_input",
         )
-    fits = array.shape == spec.shape
-    if not is_sample and spec.shape and array.ndim == len(spec.shape) and array.shape[0] > 0:
-        # a client may send a stream of inputs: several batches of the Program, one after another
-        fits = array.shape[1:] == spec.shape[1:] and array.shape[0] % spec.shape[0] == 0
-    if not fits:
-        raise SpuBenchError(
-            f"The array {spec.name!r} in {path} has shape {array.shape}, the Program takes {spec.shape}.",
-            "give it that shape; of a client's input the first axis may be a multiple."
-            if not is_sample
-            else EXPORT_ANEW,
-            "bad_input",
-        )
-    if is_sample and array_checksum(array) != spec.sha256:
-        raise _broken(path, f"holds an array {spec.name!r} that does not match its checksum")
 
 
 def _broken(path: Path, what: str) -> SpuBenchError:

@@ -29,10 +29,15 @@ class Preset:
 
 @dataclass(frozen=True)
 class Dealer:
-    """Who makes the triples of a protocol: the value of SPU's `beaver_type`, and what the parties trust."""
+    """Who makes the triples of a protocol: a name, the value of SPU's `beaver_type`, and what the parties trust.
 
+    `runtimes` are the versions on which a run can have it.
+    """
+
+    name: str
     beaver_type: str
     trust: str
+    runtimes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,14 +65,34 @@ class Protocol:
         chosen = settings.get("beaver_type", self.dealers[0].beaver_type)
         return next((dealer.trust for dealer in self.dealers if dealer.beaver_type == chosen), "semi-honest")
 
+    def dealer(self, name: str, runtime: str) -> Dealer:
+        """The dealer of that name; raises SpuBenchError where the protocol does not have it on `runtime`."""
+        possible = {each.name: each for each in self.dealers if runtime in each.runtimes}
+        if name in possible:
+            return possible[name]
+        if not self.dealers:
+            raise SpuBenchError(f"{self.name} has no dealer.", "leave out --dealer.", "bad_input")
+        raise SpuBenchError(
+            f"{self.name} on {runtime} has no dealer {name!r}.",
+            f"use --dealer {' or '.join(possible)}, or another runtime.",
+            "bad_input",
+        )
 
-SERVER_DEALS = Dealer("TrustedFirstParty", "semi-honest; the server deals the triples and could open everything")
+
+SERVER_DEALS = Dealer(
+    "server",
+    "TrustedFirstParty",
+    "semi-honest; the server deals the triples and could open everything",
+    ("0.9.5", "0.3.1b0", "crypten-0.4.1"),
+)
 """SPU's default: rank 0, the server, makes the triples (TrustedFirstParty)."""
 
-THIRD_PARTY_DEALS = Dealer("TrustedThirdParty", "semi-honest; a third party deals the triples")
+THIRD_PARTY_DEALS = Dealer(
+    "third-party", "TrustedThirdParty", "semi-honest; a third party deals the triples", ("0.9.5",)
+)
 """A process that holds neither weights nor images makes the triples (TrustedThirdParty)."""
 
-NOBODY_DEALS = Dealer("MultiParty", "semi-honest; no dealer")
+NOBODY_DEALS = Dealer("nobody", "MultiParty", "semi-honest; no dealer")
 """The parties make the triples together (MultiParty)."""
 
 _COLOCATED = {"experimental_enable_colocated_optimization": True}
@@ -156,6 +181,17 @@ def get(name: str) -> Protocol:
     if name not in PROTOCOLS:
         raise SpuBenchError(f"There is no protocol {name!r}.", f"use one of {', '.join(PROTOCOLS)}.", "bad_input")
     return PROTOCOLS[name]
+
+
+def check_dealer(dealer: Dealer, settings: Mapping[str, Any]) -> None:
+    """Raise SpuBenchError where `settings` of the runtime name another dealer, or one of their own."""
+    named = [name for name in ("beaver_type", "ttp_beaver_config") if name in settings]
+    if (named and settings.get("beaver_type") != dealer.beaver_type) or "ttp_beaver_config" in named:
+        raise SpuBenchError(
+            f"The options set {named[0]}, and the dealer is to be {dealer.name!r}.",
+            f"leave {named[0]} out of the options.",
+            "bad_input",
+        )
 
 
 def on_runtime(version: str) -> tuple[str, ...]:

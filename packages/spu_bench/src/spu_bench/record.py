@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from spu_bench.comparison import Accuracy, OutputComparison
 from spu_bench.errors import Reason, SpuBenchError
 from spu_bench.executors.description import ExecutorDescription
 from spu_bench.measurement_version import MEASUREMENT_VERSION
@@ -33,9 +34,12 @@ from spu_bench.samples import SampleStatistics
 from spu_bench.strict import Strict
 from spu_bench.watch import MachineWatch, Remark
 
+DealerName = Literal["server", "third-party"]
+"""Who can be asked to deal the triples."""
+
 
 class Request(Strict):
-    """The requested run."""
+    """The requested run. `dealer` is None where the runtime's options say who deals."""
 
     protocol: str
     network: Network
@@ -45,6 +49,7 @@ class Request(Strict):
     repeats: int
     warmup: int
     timeout_s: float
+    dealer: DealerName | None = None
 
 
 class MadeBy(BaseModel):
@@ -135,11 +140,45 @@ class OperationStats(BaseModel):
     seconds: float
 
 
+class Dealt(Strict):
+    """What a dealer that is a third party gave for one inference, at the party that asks it.
+
+    Offline, before the inference: seconds, bytes and answers (`prepared`), of which `from_memory` were used. Online,
+    while the Program ran: requests to the dealer and their bytes, None where nobody counted.
+    """
+
+    offline_s: float
+    offline_bytes: int
+    prepared: int
+    from_memory: int
+    online_requests: int | None
+    online_bytes: int | None
+
+
+class DealerUse(Strict):
+    """The third party that dealt in a run: how the parties reach it, and its log of the session.
+
+    `overlaps` counts draws of a party's stream that overlap another: 0, or masks were used twice. `bytes_in` and
+    `bytes_out` are of single requests, without what was sent ahead of time.
+    """
+
+    kind: DealerName
+    transport: Literal["http", "h2"]
+    host: str
+    requests: int
+    refused: int
+    bytes_in: int
+    bytes_out: int
+    draws: int
+    overlaps: int
+
+
 class Inference(Strict):
     """One inference at one party: seconds of sharing the input, of the protocol, of revealing; the link's totals.
 
     `cpu_s` is the CPU time of all threads during the protocol, waiting in a spin included.
-    `link` is None where it was not counted. `interface_*_bytes` are the kernel's counters of the interface that carries
+    `link` is None where it was not counted, `dealt` where no third party dealt to this party.
+    `interface_*_bytes` are the kernel's counters of the interface that carries
     the link, headers included; on the loopback device they hold both directions.
     """
 
@@ -150,6 +189,7 @@ class Inference(Strict):
     link: Traffic | None
     interface_sent_bytes: int | None = None
     interface_received_bytes: int | None = None
+    dealt: Dealt | None = None
 
 
 class Failure(Strict):
@@ -188,28 +228,17 @@ class PartyOutcome(Strict):
     failure: Failure | None = None
 
 
-class Accuracy(Strict):
-    """Logits under MPC against those in plaintext.
-
-    Of `inputs` in all, `top1_equal` got the same class; `clear` are those whose two largest plaintext logits are more
-    than CLEAR_MARGIN apart, `clear_equal` those of them with the same class. `max_abs_error` is over all logits,
-    `errors` the largest of each inference (None in records that did not keep it).
-    """
-
-    inputs: int
-    max_abs_error: float
-    top1_equal: int
-    clear: int
-    clear_equal: int
-    errors: list[float] | None = None
-
-
-CLEAR_MARGIN = 0.1
-"""An image is clear when its two largest plaintext logits are further apart than this."""
-
 ERROR_BOUND = 0.5
 """A logit further than this from plaintext is wrong, where a run states no other bound: rounding moves logits by
 thousandths, a failed truncation by anything up to 2^28."""
+
+
+class LikelyCause(Strict):
+    """Why outputs are wrong, as far as the run can tell, and what to do about it."""
+
+    cause: str
+    fix: str
+
 
 _OF_CELLS = {"cell", "cell_fingerprint"}
 """What the harness adds to a record: a reader of runs alone leaves it out."""
@@ -226,14 +255,18 @@ class RunRecord(Strict):
 
     `status`: "ok" is a latency. "wrong" is a whole run whose logits are wrong, "failed" has no result, "invalid" ran
     over a link that was not the one asked for; failed and invalid runs have a `failure`, and whatever was seen before.
-    `correctness` compares the logits with those in plaintext (the Program's own reference, or given ones): "right" if
-    none is further off than `error_bound`. The status is "wrong" exactly where the correctness is.
+    `correctness` compares each of the `outputs` with plaintext (the Program's own reference, or given ones): "right" if
+    no number is further off than `error_bound` and all whole numbers are equal. The status is "wrong" exactly where the
+    correctness is, and then there may be a `likely_cause`. `accuracy` and `logits` are those of the first output that
+    has logits, None where none has.
     `samples_s` are the seconds of the protocol alone (the slower party's), one per inference after the warm-up.
     `trust` is what the parties have to trust each other with (`protocols`). `link_before` and `link_after` are
     what a probe saw of the link around the run, `watch` what was seen of the machine during it. `overhead_s` is what
     the harness took around the parties' processes: to open and close their hosts, to shape and to probe their link.
     Both are None in records that did not keep them. `prediction` is what the cost model said of the same Program,
-    protocol and network, where it was asked. `measurement_version` decides whether the record can be reused.
+    protocol and network, where it was asked.
+    `dealer` is the third party that dealt (None: none did).
+    `measurement_version` decides whether the record can be reused.
     """
 
     schema_version: Literal[3] = 3
@@ -251,6 +284,8 @@ class RunRecord(Strict):
     link_before: list[NetworkProbe] = Field(default_factory=list)
     link_after: list[NetworkProbe] = Field(default_factory=list)
     executor: ExecutorDescription | None = None
+    outputs: dict[str, OutputComparison] = Field(default_factory=dict)
+    likely_cause: LikelyCause | None = None
     accuracy: Accuracy | None = None
     logits: list[list[float]] | None = None
     machine: Machine
@@ -260,6 +295,7 @@ class RunRecord(Strict):
     duration_s: float
     overhead_s: float | None = None
     watch: MachineWatch | None = None
+    dealer: DealerUse | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -301,25 +337,35 @@ class RunRecord(Strict):
         counted = [party.inferences[-1].link for party in self.parties if party.inferences]
         return [traffic for traffic in counted if traffic is not None]
 
-    def compare(self, accuracy: Accuracy) -> None:
-        """Keep `accuracy`, and say whether the logits of this whole run are right; sets `status` too."""
-        self.accuracy = accuracy
-        right = accuracy.max_abs_error <= self.error_bound  # False for a number that is none
+    def compare(self, accuracy: Accuracy | None, outputs: Mapping[str, OutputComparison] | None = None) -> None:
+        """Keep `accuracy` and `outputs`, and say whether this whole run is right; sets `status` too."""
+        self.accuracy, self.outputs = accuracy, dict(outputs or {})
+        right = all(each.is_right(self.error_bound) for each in self.outputs.values())
+        right = right and (accuracy is None or accuracy.max_abs_error <= self.error_bound)  # False for no number
         self.correctness, self.status = ("right", "ok") if right else ("wrong", "wrong")
 
-    def wrong_logits(self) -> SpuBenchError:
-        """The error to report where the status is "wrong"."""
-        error = self.accuracy.max_abs_error if self.accuracy else math.nan
+    def wrong_outputs(self) -> SpuBenchError:
+        """The error to report where the status is "wrong": the outputs, how far they are off, and the likely cause."""
+        wrong = [f"{name!r}: {each}" for name, each in self.outputs.items() if not each.is_right(self.error_bound)]
+        if self.accuracy is not None and not wrong:
+            wrong = [f"logits: largest error {self.accuracy.max_abs_error:.3g}"]
         some = f" in {self.wrong_inferences} of {len(self.samples_s)} inferences" if self.wrong_inferences else ""
+        cause, fix = "", "use options with exact truncation or more fraction bits, or state another bound."
+        if self.likely_cause is not None:
+            cause, fix = f" Likely cause: {self.likely_cause.cause}.", self.likely_cause.fix
         return SpuBenchError(
-            f"The logits are wrong{some}: off by {error:.3g} from plaintext, where {self.error_bound:g} is the bound.",
-            "use options with exact truncation or more fraction bits, or state another bound.",
+            f"The result is wrong{some}: {'; '.join(wrong)}, where the bound is {self.error_bound:g}.{cause}",
+            fix,
             "wrong_result",
         )
 
     def save(self, path: str | Path) -> None:
-        """Write the record as JSON, whole or not at all."""
-        write_whole(Path(path), self.model_dump_json(indent=1) + "\n")
+        """Write the record as JSON, whole or not at all, for everyone to read: a store is shared."""
+        write_whole(Path(path), self.to_json(), 0o644)
+
+    def to_json(self) -> str:
+        """The content of a record's file."""
+        return self.model_dump_json(indent=1) + "\n"
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -332,14 +378,17 @@ def record_json_schema() -> str:
     return json.dumps(RunRecord.model_json_schema(), indent=1, sort_keys=True) + "\n"
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write `text` to `path` through a temporary file and a rename, so that no reader ever sees half of it."""
+def write_whole(path: Path, text: str, mode: int = 0o600) -> None:
+    """Write `text` to `path` through a temporary file and a rename, so that no reader ever sees half of it.
+
+    `mode` says who may read it: the owner alone, since a result may hold what the client alone may know.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w") as stream:
             stream.write(text)
-        os.chmod(temporary, 0o644)
+        os.chmod(temporary, mode)
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)

@@ -88,7 +88,7 @@ def test_nothing_is_prepared_before_the_first_request(dealer: Dealer, proxy: Pro
 def test_too_much_is_not_prepared(dealer: Dealer, seeds: Seeds) -> None:
     with Proxy(ProxyOptions("127.0.0.1", dealer.port, _KEY, memory_bytes=100)) as proxy:
         recording = _record(proxy, Client(proxy.port), seeds)
-        with pytest.raises(SpuBenchError, match="more than was asked"):
+        with pytest.raises(SpuBenchError, match="more than was requested"):
             proxy.prepare(recording)
         with pytest.raises(SpuBenchError, match="too many to prepare"):
             proxy.prepare(recording, 10**9)
@@ -154,7 +154,7 @@ def test_a_dealer_that_is_gone_ends_a_request_at_once(dealer: Dealer, proxy: Pro
     recording = _record(proxy, client, seeds)
     proxy.prepare(recording)
     dealer.stop()
-    for request in _inference(seeds, recording.span):  # what is here is answered all the same
+    for request in _inference(seeds, recording.span):  # what is here is answered anyway
         assert client.ask(request)
     with pytest.raises(Refused, match=f"127.0.0.1:{dealer.port} does not answer"):
         client.ask(_inference(seeds, 2 * recording.span)[0])

@@ -191,7 +191,7 @@ _METHODS: list[Method] = ["Mul", "Square", "And", "Trunc", "Eqz", "RandBit", "Mu
     )
 )
 def test_whatever_is_asked_no_two_admitted_draws_overlap(asked: list[tuple[Method, list[tuple[int, int]]]]) -> None:
-    """But for factors that are drawn again exactly, and identical requests."""
+    """Except for factors that are drawn again exactly, and identical requests."""
     guard, seeds = _guard(), _SEEDS
     for method, ranges in asked:
         count = len(ask_for(method, seeds.encrypted).operands)

@@ -14,7 +14,7 @@ from parties import free_port
 
 from spu_bench import SpuBenchError, load_program
 from spu_bench.party import CLIENT, OWNERS, SERVER, Holder
-from spu_bench.party.backend import Arrays, Statistics
+from spu_bench.party.backend import Arrays, Dealt, Statistics
 from spu_bench.party.exchange import Exchange, pack, unpack
 from spu_bench.party.party_report import PartyReport
 from spu_bench.party.session_loop import SessionLoop
@@ -22,6 +22,21 @@ from spu_bench.party.spu_profile import OperationStats, Traffic
 from spu_bench.party.task import Manifest, Task, load_task
 
 RUNTIME = "Plain 1"
+
+
+class CountingDealer:
+    """A third party that prepares ten answers before each inference and is asked nothing else."""
+
+    def __init__(self, backend: PlainBackend) -> None:
+        self._backend, self._prepared = backend, 0
+
+    def prepare(self) -> None:
+        self._backend.calls.append("prepare")
+        self._prepared += 10
+
+    def dealt(self) -> Dealt:
+        used = 10 * self._backend.calls.count("compute")
+        return Dealt(0.5 * self._prepared, 100 * self._prepared, self._prepared, used, 0, 0)
 
 
 class PlainBackend:
@@ -33,6 +48,7 @@ class PlainBackend:
         self.version = "1"
         self.failing: dict[str, Exception] = {}
         self._arrays: Arrays = {}
+        self.dealer: CountingDealer | None = None
 
     @property
     def software(self) -> Mapping[str, str]:
@@ -41,7 +57,7 @@ class PlainBackend:
     def compile(self) -> None:
         self._note("compile")
 
-    def connect(self) -> None:
+    def connect(self, exchange: Exchange, end: Callable[[SpuBenchError], None]) -> None:
         self._note("connect")
 
     def share(self, exchange: Exchange, holder: Holder, arrays: Arrays | None) -> None:
@@ -85,7 +101,6 @@ class Session:
         manifest = load_program(program).manifest.model_dump(mode="json", by_alias=True)
         task = Task(
             rank=0,
-            parent=0,
             runtime=RUNTIME,
             protocol="plain",
             program=str(program),
@@ -120,11 +135,11 @@ class Session:
             thread.join(30)
 
     def _run(self, rank: int) -> None:
-        def on_loss(peer: int, what: str) -> None:
-            raise AssertionError(f"party {peer} was lost")
+        def end(error: SpuBenchError) -> None:
+            raise AssertionError(error)
 
         try:
-            loop = SessionLoop(self.tasks[rank], self.backends[rank], self.reports[rank], on_loss)
+            loop = SessionLoop(self.tasks[rank], self.backends[rank], self.reports[rank], end)
             self.outputs[rank] = loop.run()
         except Exception as error:
             self.errors[rank] = error
@@ -152,6 +167,18 @@ def test_a_session(small: Path) -> None:
         assert report.operations == [OperationStats("pphlo", "dot", 3, 0.5)], "of the last inference"
         assert backend.calls[:4] == ["compile", "connect", "share public", "share server"]
         assert backend.calls[4:] == ["share client", "compute"] * 3
+
+
+def test_what_a_third_party_deals_comes_before_each_inference(small: Path) -> None:
+    """Each inference has its own share of it, at the party that asks."""
+    session = Session(small)
+    backend = session.backends[SERVER]
+    backend.dealer = CountingDealer(backend)
+    session.run()
+    assert session.errors == [None, None]
+    assert backend.calls[4:] == ["prepare", "share client", "compute"] * 3
+    assert [each.dealt for each in session.reports[SERVER].inferences] == [Dealt(5.0, 1000, 10, 10, 0, 0)] * 2
+    assert [each.dealt for each in session.reports[CLIENT].inferences] == [None, None]
 
 
 def test_a_party_reads_its_own_arrays_alone(small: Path, tmp_path: Path) -> None:

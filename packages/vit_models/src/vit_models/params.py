@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import zipfile
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -62,12 +63,15 @@ def save_params(path: str | os.PathLike[str], params: Params) -> None:
     np.savez(path, **arrays)
 
 
+_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
+
+
 def load_params(path: str | os.PathLike[str]) -> ParamDict:
     """Read parameters written by `save_params`. Raises OSError without the file, ModelError on another file."""
     try:
         with np.load(path, allow_pickle=False) as data:
             flat: dict[str, Array] = {name: jnp.asarray(data[name]) for name in data.files}
-    except (ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, AttributeError, LookupError, TypeError, EOFError, MemoryError, *_ZIP_ERRORS) as error:
         raise ModelError(
             f"{path} is not a parameter file: {error}.", "pass a file of save_params.", "bad_file"
         ) from None

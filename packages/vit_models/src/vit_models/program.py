@@ -16,6 +16,9 @@ import numpy as np
 from .errors import ModelError
 from .types import Holder, NpArray
 
+DTYPES = ("float32", "int32")
+"""The types of a Program's arrays; one of whole ring numbers (`RuntimeOptions`) has int64 too."""
+
 HOLDERS: tuple[Holder, ...] = ("server", "client", "public")
 
 
@@ -53,7 +56,13 @@ class Program:
     runtime_options: RuntimeOptions | None = None
 
     def manifest(self) -> dict[str, Any]:
-        """The content of program.json, with its fingerprint."""
+        """The content of program.json, with its fingerprint.
+
+        Raises ModelError that names an array of another type than DTYPES, or with values that are not finite.
+        """
+        dtypes = DTYPES if self.runtime_options is None else (*DTYPES, "int64")
+        for name, value in [*((a.name, a.value) for a in self.arguments), *self.outputs]:
+            _check(name, value, dtypes)
         body: dict[str, Any] = {
             "schema": 1,
             "name": self.name,
@@ -75,9 +84,10 @@ class Program:
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the directory, whole or not at all; an existing Program there is replaced.
 
-        Raises ModelError where `path` exists and is not a Program directory: nothing else is ever removed.
+        Raises ModelError where `path` exists and is not a Program directory: nothing else is ever removed; and as
+        `manifest` does.
         """
-        target = Path(path)
+        target, manifest = Path(path), self.manifest()
         if target.exists() and not (
             target.is_dir() and ((target / "program.json").exists() or not any(target.iterdir()))
         ):
@@ -92,7 +102,7 @@ class Program:
                 if held:
                     _write_npz(work / f"{holder}.npz", held)
             _write_npz(work / "reference.npz", dict(self.outputs))
-            (work / "program.json").write_text(json.dumps(self.manifest(), indent=1, sort_keys=True) + "\n")
+            (work / "program.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
             if target.exists():
                 # A directory cannot be renamed over one that is not empty: the old Program is moved away first.
                 old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
@@ -108,6 +118,17 @@ class Program:
 
 def _write_npz(path: Path, arrays: dict[str, Any]) -> None:
     np.savez(path, **arrays)
+
+
+def _check(name: str, value: NpArray, dtypes: tuple[str, ...]) -> None:
+    if value.dtype.name not in dtypes:
+        to = DTYPES[0] if value.dtype.kind not in "iub" else DTYPES[1]
+        problem = f"The array {name!r} is {value.dtype.name}; a Program has {' and '.join(dtypes)}."
+        raise ModelError(problem, f"convert it with .astype('{to}').")
+    if value.dtype.kind == "f" and not np.isfinite(value).all():
+        raise ModelError(
+            f"The array {name!r} holds values that are NaN or infinite.", "replace them, or train the model again."
+        )
 
 
 def _describe(value: NpArray) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from .config import ViTConfig
 from .errors import ModelError
+from .foreign_layout import refuse_foreign, without_wrappers
 from .initial import initial_params
 from .model import Model
 from .params import flatten, unflatten
@@ -86,11 +87,19 @@ def from_torch_state(
     """Our parameters from a checkpoint's {name: array} with the original's names (see `load_torch_state`).
 
     alpha (1,), (1, H, 1, 1) or (1, 1, N, 1) and beta (1,) or (1, N, 1) of a block, if present, become (1, 1, 1),
-    (H, 1, 1), (1, N, 1) and (1, 1), (N, 1). A leading "module." of names is dropped. `attention` names variants with
-    parameters of their own. Raises ModelError naming every missing array, every array of a wrong shape, and with
-    `strict` every surplus one. Source: the original's src/utils/transformers.py and tokenizer.py.
+    (H, 1, 1), (1, N, 1) and (1, 1), (N, 1). "module." and "_orig_mod." before names are dropped. `attention` names
+    variants with parameters of their own. Raises ModelError naming the missing arrays, those of a wrong shape or with
+    values that are not finite, and with `strict` the surplus ones; a checkpoint of another library is refused by its
+    name. Source: the original's src/utils/transformers.py and tokenizer.py.
     """
-    arrays = {name.removeprefix("module."): as_numpy(value) for name, value in state.items()}
+    arrays = {without_wrappers(name): as_numpy(value) for name, value in state.items()}
+    refuse_foreign(arrays)
+    if len(arrays) < len(state):
+        raise ModelError(
+            "The checkpoint has arrays of one name with and without 'module.' or '_orig_mod.' before it.",
+            "pass one of the two state dicts.",
+            "mismatch",
+        )
     expected = flatten(initial_params(Model(cfg, attention), 0))
     shapes: dict[str, tuple[int, ...]] = {name: tuple(value.shape) for name, value in expected.items()}
     problems: list[str] = []
@@ -119,18 +128,32 @@ def from_torch_state(
         if ours_value.shape != shape:
             problems.append(f"{theirs} has shape {value.shape}, expected {layout.theirs(np.empty(shape)).shape}")
             continue
+        if not np.issubdtype(value.dtype, np.number) or not np.isfinite(value).all():
+            problems.append(f"{theirs} has values that are not finite numbers")
+            continue
         flat[name] = jnp.asarray(ours_value, dtype=dtype)
     if missing:
-        problems.insert(0, f"missing: {', '.join(sorted(missing))}")
+        problems.insert(0, f"missing: {_some(sorted(missing))}")
     if strict and arrays:
-        problems.append(f"surplus: {', '.join(sorted(arrays))} (strict=False ignores them)")
+        problems.append(f"surplus: {_some(sorted(arrays))} (strict=False ignores them)")
     if problems:
+        more = len(problems) - _MOST_NAMES
+        problems = [*problems[:_MOST_NAMES], *([f"{more} problems more"] if more > 0 else [])]
         raise ModelError(
             f"The checkpoint does not fit {cfg.name}: {'; '.join(problems)}.",
             "pass the config and attention that it was trained with.",
             "mismatch",
         )
     return unflatten(flat)
+
+
+_MOST_NAMES = 8
+"""Names in one list of an error."""
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _optional_arrays(cfg: ViTConfig) -> Iterator[tuple[str, _Layout, tuple[tuple[int, ...], ...]]]:
@@ -167,7 +190,8 @@ def to_torch_state(params: Params, cfg: ViTConfig, plan: AttentionPlan | None = 
 
 
 def as_numpy(value: Any) -> NpArray:
-    """A NumPy or JAX array, or a PyTorch tensor, as a NumPy array."""
+    """A NumPy or JAX array, or a PyTorch tensor, as a NumPy array; bfloat16 of PyTorch as float32."""
     if hasattr(value, "detach"):
-        value = value.detach().cpu().numpy()
+        value = value.detach().cpu()
+        value = (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
     return np.asarray(value)

@@ -10,7 +10,7 @@ from mpc_search.cli.binarize import binarize
 from mpc_search.cli.evaluation import evaluate
 from mpc_search.cli.sweeps import summary, sweep
 from mpc_search.cli.training import history, retrain, search, teacher
-from mpc_search.errors import SearchError
+from mpc_search.errors import SearchError, printable
 
 __all__ = ["app", "main"]
 
@@ -28,5 +28,5 @@ def main() -> None:
     try:
         app()
     except SearchError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)

@@ -30,15 +30,20 @@ def evaluate(
 
     from mpc_search.checkpoint import load_checkpoint
     from mpc_search.data import load
-    from mpc_search.files import write_atomically
+    from mpc_search.errors import printable
+    from mpc_search.files import scratch_beside, write_atomically
     from mpc_search.scoring import private_score, score
 
+    if json_out is not None:
+        with scratch_beside(json_out):
+            pass  # where it cannot be written, better to know before the evaluation
     model, params, origin = load_checkpoint(checkpoint)
     test = load(origin.data or "fashion_mnist", "test", data)
     found = score(model, params, test, kernels)
     print(f"{found.accuracy:.2%} on {len(test)} test images, kernels {kernels}")
     for each in found.classes:
-        print(f"  {each.name:<14} {each.images:>6} images  precision {each.precision:.3f}  recall {each.recall:.3f}")
+        name = printable(each.name)
+        print(f"  {name:<14} {each.images:>6} images  precision {each.precision:.3f}  recall {each.recall:.3f}")
     sample = test.take(np.arange(min(images, len(test))))
     scores = [private_score(model, params, sample, protocol=name, kernels=kernels) for name in private or []]
     for one in scores:

@@ -9,7 +9,7 @@ from typing import Annotated, Optional
 import typer
 
 from mpc_search.cli.options import RunOptions, shared_options
-from mpc_search.errors import SearchError
+from mpc_search.errors import SearchError, printable
 
 
 @shared_options
@@ -53,7 +53,8 @@ def sweep(
 
     def show(run: Run, record: TrainingRecord, new: bool) -> None:
         result = record.failure or (f"{record.test.accuracy:.2%}" if record.test else "")
-        print(f"[{position[run.name]}/{len(runs)}] {run.name}: {result}{'' if new else ' (already done)'}", flush=True)
+        done = "" if new else " (already done)"
+        print(f"[{position[run.name]}/{len(runs)}] {printable(f'{run.name}: {result}')}{done}", flush=True)
 
     records = run_sweep(
         experiment,
@@ -83,4 +84,4 @@ def summary(
     """
     from mpc_search.summary import format_summary, load_records
 
-    print(format_summary(load_records(folder)))
+    print("\n".join(map(printable, format_summary(load_records(folder)).splitlines())))

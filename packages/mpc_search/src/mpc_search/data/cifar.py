@@ -6,18 +6,28 @@ import functools
 import hashlib
 import io
 import pickle
+import stat
 import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from mpc_search.data.cifar_pickle import unpickle
 from mpc_search.data.images import Bytes, ImageSet, sha256
-from mpc_search.errors import SearchError
+from mpc_search.errors import SearchError, first_line
 
 _SIDE, _BYTES = 32, 3 * 32 * 32
+
+MOST_BYTES = 2**30
+"""A larger file is refused; the largest of the published ones has 186 million bytes."""
+
+_DAMAGED: tuple[type[Exception], ...] = (
+    *(ValueError, LookupError, TypeError, AttributeError, EOFError, ArithmeticError, MemoryError),
+    *(RecursionError, pickle.UnpicklingError),
+)
 
 
 @dataclass(frozen=True)
@@ -123,10 +133,10 @@ def _load(
         parts = [decode(form, data) for data in contents.values()]
         classes = _names(form, names)
         images, labels = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
-        if len(images) != len(labels) or labels.max(initial=0) >= len(classes):
+        if not len(images) or len(images) != len(labels) or labels.max(initial=0) >= len(classes):
             raise ValueError("images, labels and names do not fit together")
-    except (ValueError, KeyError, TypeError, AttributeError, EOFError, IndexError, pickle.UnpicklingError) as error:
-        raise SearchError(f"{form.folder} of {name} cannot be read ({error}).", fix, "data") from error
+    except _DAMAGED as error:
+        raise SearchError(f"{form.folder} of {name} cannot be read ({first_line(error)}).", fix, "data") from error
     planes = images.reshape(-1, 3, _SIDE, _SIDE)
     mean, std = STATISTICS[name]
     return ImageSet(
@@ -149,39 +159,33 @@ def _binary(form: Form, data: bytes) -> tuple[Bytes, Bytes]:
     return table[:, form.label_bytes :], table[:, form.label_at]
 
 
-def _python(form: Form, data: bytes) -> tuple[Bytes, Any]:
-    batch = _Batch(io.BytesIO(data), encoding="bytes").load()
-    images = batch[b"data"]
-    if images.dtype != np.uint8 or images.ndim != 2 or images.shape[1] != _BYTES:
-        raise ValueError(f"data is {images.dtype} {images.shape} instead of bytes (n, {_BYTES})")
-    return images, np.asarray(batch[form.label.encode()])
+def _python(form: Form, data: bytes) -> tuple[Bytes, npt.NDArray[np.int32]]:
+    batch = unpickle(data)
+    images, labels = batch[b"data"], batch[form.label.encode()]
+    if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.shape[1:] != (_BYTES,):
+        raise ValueError(f"data is not bytes (n, {_BYTES})")
+    listed = labels.tolist() if isinstance(labels, np.ndarray) and labels.ndim == 1 else labels
+    if not isinstance(listed, list) or not all(type(label) is int and 0 <= label < 2**8 for label in listed):
+        raise ValueError("the labels are not whole numbers from 0 to 255")
+    return images, np.asarray(listed, np.int32)
 
 
 def _names(form: Form, data: bytes) -> tuple[str, ...]:
     if form.label_bytes:
         return tuple(line for line in data.decode().split("\n") if line)
     key = b"label_names" if form.label == "labels" else b"fine_label_names"
-    return tuple(name.decode() for name in _Batch(io.BytesIO(data), encoding="bytes").load()[key])
-
-
-class _Batch(pickle.Unpickler):
-    """Reads only the arrays of a batch. An ordinary unpickler would run any code that the file names."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
-            return np.zeros(0).__reduce__()[0]
-        if module == "numpy" and name in ("ndarray", "dtype"):
-            return getattr(np, name)
-        if (module, name) == ("_codecs", "encode"):  # Python 3 writes an array's bytes at protocol 2 with it
-            return lambda text, encoding: text.encode(encoding)
-        raise pickle.UnpicklingError(f"a batch must not use {module}.{name}")
+    return tuple(name.decode() for name in unpickle(data)[key])
 
 
 def _read(folder: Path, fix: str, file: str) -> bytes:
+    path = folder / file
     try:
-        return (folder / file).read_bytes()
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode) or found.st_size > MOST_BYTES:
+            raise SearchError(f"{path} is not a file of at most {MOST_BYTES:,} bytes.", fix, "data")
+        return path.read_bytes()
     except OSError as error:
-        raise SearchError(f"{folder / file} cannot be read ({error.strerror}).", fix, "data") from error
+        raise SearchError(f"{path} cannot be read ({error.strerror}).", fix, "data") from error
 
 
 def _members(archive: Path, form: Form, fix: str) -> dict[str, bytes]:

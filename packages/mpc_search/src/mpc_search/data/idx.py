@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import math
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 
 from mpc_search.data.images import Bytes, ImageSet, sha256
-from mpc_search.errors import SearchError
+from mpc_search.errors import SearchError, first_line
 
 _UBYTE = 0x08
+_MOST_AXES = 3
+
+MOST_BYTES = 2**30
+"""A larger file is refused; the largest of these sets has 47 million bytes."""
 
 FASHION_CLASSES = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
@@ -51,7 +57,7 @@ def load(
     prefix = "train" if split == "train" else "t10k"
     paths = [find_file(folder, f"{prefix}-{kind}-ubyte", fix) for kind in ("images-idx3", "labels-idx1")]
     images, labels = (read_idx(path, fix) for path in paths)
-    if images.ndim != 3 or labels.shape != (len(images),) or labels.max(initial=0) >= len(classes):
+    if images.ndim != 3 or not images.size or labels.shape != (len(images),) or labels.max(initial=0) >= len(classes):
         raise SearchError(f"The files in {folder} do not belong together.", fix, "data")
     zipped = [path for path in paths if path.suffix == ".gz"]
     return ImageSet(
@@ -71,20 +77,30 @@ def load(
 def find_file(folder: Path, name: str, fix: str) -> Path:
     """`name` or `name`.gz in `folder`. Raises SearchError, with `fix`, when there is neither."""
     for path in (folder / name, folder / f"{name}.gz"):
-        if path.exists():
+        if path.is_file():
             return path
     raise SearchError(f"There is no {name}[.gz] in {folder}.", fix, "data")
 
 
 def read_idx(path: Path, fix: str = "download the file again.") -> Bytes:
-    """The array of an IDX file of unsigned bytes, gzipped or not. Raises SearchError when it is truncated."""
+    """The array of an IDX file of unsigned bytes, gzipped or not. Raises SearchError when it is damaged.
+
+    No more is read than its header announces, and at most MOST_BYTES.
+    """
     try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        zeros, kind, axes = struct.unpack_from(">HBB", data)
-        shape: tuple[int, ...] = struct.unpack_from(f">{axes}I", data, 4)
-    except (OSError, EOFError, struct.error) as error:
-        raise SearchError(f"{path} cannot be read as IDX ({error}).", fix, "data") from error
-    body = np.frombuffer(data, np.uint8, offset=4 + 4 * axes)
-    if zeros != 0 or kind != _UBYTE or len(body) != int(np.prod(shape)):
-        raise SearchError(f"{path} is not a complete IDX file of bytes.", fix, "data")
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+            zeros, kind, axes = struct.unpack(">HBB", stream.read(4))
+            if zeros != 0 or kind != _UBYTE or axes > _MOST_AXES:
+                raise ValueError(f"its header is not that of bytes on up to {_MOST_AXES} axes")
+            shape: tuple[int, ...] = struct.unpack(f">{axes}I", stream.read(4 * axes))
+            size = math.prod(shape)
+            if size > MOST_BYTES:
+                raise ValueError(f"its header announces {size:,} bytes, more than {MOST_BYTES:,}")
+            body = np.frombuffer(stream.read(size + 1), np.uint8)
+        if len(body) != size:
+            raise ValueError(
+                f"its header announces {size:,} bytes, and it has {'more' if len(body) > size else 'fewer'}"
+            )
+    except (OSError, EOFError, ValueError, struct.error, zlib.error, MemoryError) as error:
+        raise SearchError(f"{path} is not a complete IDX file of bytes ({first_line(error)}).", fix, "data") from error
     return body.reshape(shape)

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import struct
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from mpc_search.errors import SearchError
+from mpc_search.errors import SearchError, first_line
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MOST_PIXELS = 64 * 2**20
+"""An image file of more pixels is refused before it is decoded: a small file can hold any number of them."""
+
+_WHITE_16 = 2**16 - 1
 
 Bytes = npt.NDArray[np.uint8]
 Rows = npt.NDArray[np.int64]
@@ -89,15 +99,35 @@ class ImageFiles:
         return ImageFiles([self._paths[row] for row in rows], self.shape[1])
 
     def _decode(self, path: Path) -> Bytes:
-        from PIL import Image, ImageOps, UnidentifiedImageError
+        from PIL import Image, ImageOps
 
+        damaged = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, ArithmeticError)
         try:
             with Image.open(path) as opened:
-                return np.asarray(ImageOps.fit(opened.convert("RGB"), self.shape[1:3], Image.Resampling.BICUBIC))
-        except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
+                if opened.width * opened.height > MOST_PIXELS:
+                    raise ValueError(f"{opened.width} x {opened.height} pixels are more than {MOST_PIXELS:,}")
+                upright = ImageOps.exif_transpose(opened)
+                return np.asarray(ImageOps.fit(_as_rgb(upright), self.shape[1:3], Image.Resampling.BICUBIC))
+        except (*damaged, struct.error, zlib.error, MemoryError, Image.DecompressionBombError) as error:
             raise SearchError(
-                f"{path} is not a complete image ({error}).", "unpack the data set again, or delete the file.", "data"
+                f"{path} is not a complete image of 8 or 16 bits ({first_line(error)}).",
+                "unpack the data set again, or convert or delete the file.",
+                "data",
             ) from error
+
+
+def _as_rgb(image: Image) -> Image:
+    """The image in red, green and blue of 8 bits each; grey of 16 bits is scaled, where Pillow would cut it off."""
+    from PIL import Image
+
+    if image.mode == "F":
+        raise ValueError("its pixels are 32-bit floats")
+    if image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > _WHITE_16:
+            raise ValueError("its pixels have 32 bits")
+        image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    return image.convert("RGB")
 
 
 def sha256(data: bytes) -> str:

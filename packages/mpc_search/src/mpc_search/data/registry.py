@@ -22,6 +22,9 @@ FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 MEMORY_BYTES = 4 * 2**30
 """Image files that decode to at most this many bytes are kept in memory."""
 
+MOST_SIDE = 1024
+"""The largest SIZE of "folder:SIZE": a batch of an evaluation then takes 1.6 GB."""
+
 SPLITS = ("train", "test")
 
 
@@ -82,11 +85,16 @@ def install(name: str, folder: str | Path | None = None) -> None:
 
 def _class_folders(name: str, split: str, folder: str | Path | None, memory_bytes: int) -> ImageSet:
     size = name.partition(":")[2]
-    if not size.isdecimal() or int(size) == 0 or folder is None:
-        raise SearchError(f"{name!r} needs a size in pixels and a folder.", "use folder:32 with --data FOLDER.")
+    is_number = size.isascii() and size.isdecimal() and len(size) <= len(str(MOST_SIDE))
+    if not is_number or not 1 <= int(size) <= MOST_SIDE or folder is None:
+        raise SearchError(
+            f"{name[:40]!r} needs a size from 1 to {MOST_SIDE} pixels and a folder.",
+            "use folder:32 with --data FOLDER.",
+        )
     half = (0.5, 0.5, 0.5)
     fix = "put the images into FOLDER/train/CLASS/ and FOLDER/test/CLASS/."
-    return folders.class_folders(name, Path(folder) / split, int(size), (half, half), memory_bytes, fix)
+    part, other = (Path(folder) / side for side in (split, *(side for side in SPLITS if side != split)))
+    return folders.class_folders(name, part, int(size), (half, half), memory_bytes, fix, other=other)
 
 
 def _digits(split: str, folder: Path, memory_bytes: int) -> ImageSet:

@@ -1,37 +1,30 @@
-"""The command line: spu-bench run | party | network | predict | profile-machine | runtime."""
+"""The command line: `main`. Its commands are in `app`, which is loaded when the signals are handled already."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 
-import typer
-
-from spu_bench.cli import network, party, run, runtime
-from spu_bench.cli.cost import predict_command, profile_machine_command
 from spu_bench.errors import DEBUG, SpuBenchError
+from spu_bench.party.process import DIE_WITH_PARENT, die_with_parent
 from spu_bench.party.reasons import reason_of
-
-app = typer.Typer(
-    help="Private inference between two parties on SecretFlow SPU, measured.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
-app.command("run")(run.run_command)
-app.command("party")(party.party_command)
-app.add_typer(network.app, name="network")
-app.add_typer(runtime.app, name="runtime")
-app.command("predict")(predict_command)
-app.command("profile-machine")(profile_machine_command)
+from spu_bench.stopping import Stopped, stop_on_signals
 
 
 def main() -> None:
     """Run the command line; any failure becomes one line on stderr and a non-zero exit status.
 
-    Input that cannot run gives the status 2, everything else 1.
+    Input that cannot run gives the status 2, a signal 128 and its number, everything else 1.
     """
+    if DIE_WITH_PARENT in sys.argv:
+        die_with_parent()
     try:
-        app()
+        stop_on_signals()
+        importlib.import_module("spu_bench.cli.app").app()
+    except Stopped as stopped:
+        print(f"error: {stopped}", file=sys.stderr)
+        sys.exit(128 + stopped.number)
     except SpuBenchError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2 if error.reason == "bad_input" else 1)

@@ -16,10 +16,10 @@ from typer import Argument, Option
 from spu_bench.cost import Prediction, predict, profile_machine
 from spu_bench.cost.machine_costs import default_path
 from spu_bench.cost.step_timing import Progress as Report
+from spu_bench.destinations import check_file, write_result
 from spu_bench.options import Options
 from spu_bench.program import load_program
 from spu_bench.protocols import predictable
-from spu_bench.record import write_whole
 from spu_bench.runtimes import NEWEST
 
 _BUSY = 1.25
@@ -48,6 +48,8 @@ def predict_command(
 
     Example: spu-bench predict prog/ --protocol semi2k --network my.toml --json prediction.json
     """
+    if json is not None:
+        check_file(json)
     with _progress() as progress:
         prediction = predict(
             load_program(program),
@@ -59,7 +61,7 @@ def predict_command(
             progress=progress,
         )
     if json is not None:
-        write_whole(json, json_module.dumps(prediction.model_dump(mode="json"), indent=1) + "\n")
+        write_result(json, json_module.dumps(prediction.model_dump(mode="json"), indent=1) + "\n")
     Console().print(_table(prediction))
     _warn(prediction.waited)
 
@@ -81,6 +83,7 @@ def profile_machine_command(
     Example: spu-bench profile-machine prog/ --protocol semi2k --executor netns
     """
     path = machine_costs or default_path()
+    check_file(path)
     with _progress() as progress:
         costs = profile_machine(
             load_program(program),

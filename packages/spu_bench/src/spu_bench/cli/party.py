@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 import typer
 
 from spu_bench.party.launch import PartyFiles, run_party
-from spu_bench.party.process import die_with_parent as end_with_parent
+from spu_bench.party.process import DIE_WITH_PARENT
 from spu_bench.program import load_program
 from spu_bench.session import load_session
 
@@ -27,14 +27,12 @@ def party_command(
     cores: Annotated[
         Optional[int], typer.Option(min=1, help="Threads to compute on (default: OMP_THREAD_LIMIT, else all cores).")
     ] = None,
-    die_with_parent: Annotated[bool, typer.Option("--die-with-parent", hidden=True)] = False,
+    _die_with_parent: Annotated[bool, typer.Option(DIE_WITH_PARENT, hidden=True)] = False,  # main() has done it
 ) -> None:
     """Run one party of a session on this host. Start the others within the link file's connect_timeout_s.
 
     Example: spu-bench party --rank 1 --program prog/ --link link.toml --input image.npz --output logits.npz
     """
-    if die_with_parent:
-        end_with_parent()
     files = PartyFiles(source=inputs, output=output, outcome=outcome, link_counter=link_counter)
     done = run_party(rank, load_program(program), load_session(link), files, interface=interface, cores=cores)
     for number, inference in enumerate(done.inferences):

@@ -90,7 +90,7 @@ class MachineCosts(Strict):
 
     def save(self, path: Path) -> None:
         """Write the file as JSON, either whole or not at all."""
-        write_whole(path, self.model_dump_json(indent=1) + "\n")
+        write_whole(path, self.model_dump_json(indent=1) + "\n", 0o644)
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -1,7 +1,7 @@
 """A trusted third party that deals SEMI2K's correlated randomness to unmodified SPU 0.9.5 parties.
 
     with Dealer(DealerOptions(world_size=2)) as dealer:
-        options = runtime_options(("127.0.0.1", dealer.port), dealer.public_key)   # for every party, equal but for tls
+        options = runtime_options(("127.0.0.1", dealer.port), dealer.public_key)  # for every party
 
 Who sees what:
 
@@ -9,7 +9,7 @@ Who sees what:
   never sent an input, a weight, a share or an opened value. With what crosses the link between the parties it could
   open everything: it must not be run by a party, nor see that link.
 - The adjusting party: the dealer's corrections, which are uniformly random to it. Encrypted seeds of the others.
-- The other parties: nothing from the dealer. They send it nothing either, but for their encrypted seed, by way of the
+- The other parties: nothing from the dealer. They send it nothing either, except their encrypted seed, by way of the
   adjusting party.
 - The proxy (`Proxy`) beside the adjusting party: what the adjusting party sees.
 
@@ -19,11 +19,11 @@ A dealer that lies gives wrong results, not an error: SEMI2K trusts it to follow
 from spu_bench.dealer.ahead import Prepared
 from spu_bench.dealer.client import DealerWatch, check, current_key, new_session
 from spu_bench.dealer.connection import ConnectionLimits
-from spu_bench.dealer.dealer import Dealer, DealerOptions, RuntimeOptions, Status, Transport, runtime_options
 from spu_bench.dealer.draws import Draw, DrawnRange, Overlap, overlaps
 from spu_bench.dealer.guard import Limits, Refusal
 from spu_bench.dealer.proxy import Counts, Proxy, ProxyOptions
 from spu_bench.dealer.recording import Recording
+from spu_bench.dealer.server import Dealer, DealerOptions, RuntimeOptions, Status, Transport, runtime_options
 from spu_bench.dealer.tls import TlsFiles
 
 __all__ = [

@@ -24,8 +24,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from spu_bench.dealer.key_session import Session
 from spu_bench.dealer.recording import Recording
-from spu_bench.dealer.session import Session
 from spu_bench.errors import SpuBenchError
 
 PATH = "/ahead"
@@ -127,7 +127,7 @@ def receive(
         digest, length = head[:_DIGEST], int.from_bytes(head[_DIGEST:], "little")
         total += length
         if total > most_bytes:
-            raise SpuBenchError("The dealer sends more than was asked for.", "prepare fewer inferences.", "peer")
+            raise SpuBenchError("The dealer sends more than was requested.", "prepare fewer inferences.", "peer")
         data = _exactly(read, length)
         if not hmac.compare_digest(mac.of(head, data), _exactly(read, _MAC)):
             raise SpuBenchError(

@@ -38,7 +38,7 @@ class Overlap:
 
 
 def overlaps(draws: Iterable[Draw]) -> list[Overlap]:
-    """Every overlap in a log, refused requests included: SPU's parties have drawn those ranges all the same.
+    """Every overlap in a log, refused requests included: SPU's parties have drawn those ranges anyway.
 
     A retry overlaps nothing, and neither does a factor that the guard admitted as an exact replay.
     """

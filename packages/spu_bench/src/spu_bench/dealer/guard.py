@@ -9,7 +9,7 @@ returns the other party's masks; with two requests over one range it returns the
 - replay: what may come twice is a request that is identical in every field (a retry: it gets the identical answer), and
   as a factor of Mul, Square and Dot an identical range that an earlier request drew as such a factor (SPU's cached
   operands).
-- program: where the session's Programs were given beforehand, only their requests, in their order.
+- program: where the session's Programs were given in advance, only their requests, in their order.
 - size, rate: bounds on one request, on all of a session and on requests a second.
 
 The rule "overlap" also finds the leak of SPU 0.9.5's cached operands of matrix products: their first use draws a mask

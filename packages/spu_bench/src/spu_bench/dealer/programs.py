@@ -1,4 +1,4 @@
-"""The Programs of a session: where the parties have told the dealer beforehand what they will run.
+"""The Programs of a session: where the parties have told the dealer in advance what they will run.
 
 The rules about seeds and ranges do not stop an adjusting party that asks for another method over ranges which its peer
 draws for something else. With the recordings of all Programs of the session the dealer answers their requests only, in

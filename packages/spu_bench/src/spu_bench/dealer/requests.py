@@ -2,7 +2,7 @@
 
 A request names ranges of the parties' pseudo-random streams (operands: counter, bytes, encrypted seeds) and what to
 compute of them. It has no data in it. Field names and numbers are those of SPU 0.9.5's service
-`spu.mpc.semi2k.beaver.ttp_server.BeaverService`, whose descriptor stands in `libspu.so`.
+`spu.mpc.semi2k.beaver.ttp_server.BeaverService`, whose descriptor is in `libspu.so`.
 """
 
 from __future__ import annotations

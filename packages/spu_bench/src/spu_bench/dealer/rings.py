@@ -1,7 +1,7 @@
 """Arithmetic of the rings FM32, FM64 and FM128 and of two prime fields, on whole arrays.
 
 A ring of 32 or 64 bits is NumPy's own unsigned type. A number of 128 bits is two 64-bit words, low word first, as it
-lies in memory: shape (..., 2). Matrix products go through BLAS: numbers are cut into pieces of 22 bits, whose products
+is in memory: shape (..., 2). Matrix products go through BLAS: numbers are cut into pieces of 22 bits, whose products
 add up exactly in float64 over 512 terms.
 """
 
@@ -168,7 +168,7 @@ class PrimeField:
         return [n & self.prime if n & self.prime != self.prime else 0 for n in numbers]
 
     def write(self, numbers: list[int]) -> bytes:
-        """The numbers as they lie in memory."""
+        """The numbers as memory holds them."""
         return b"".join((n % self.prime).to_bytes(self._size, "little") for n in numbers)
 
 

@@ -31,8 +31,10 @@ class AutoExecutor:
     def missing(self, network: Network) -> str | None:
         return None if self._choose(network) else self.why
 
-    def open(self, network: Network, directories: Sequence[Path]) -> AbstractContextManager[list[Host]]:
-        chosen = self._choose(network)
+    def open(
+        self, network: Network, directories: Sequence[Path], helpers: int = 0
+    ) -> AbstractContextManager[list[Host]]:
+        chosen = self._choose(network, helpers)
         if chosen is None:
             raise SpuBenchError(
                 f"No executor of this machine can provide the network {network.name!r}: {self.why}.",
@@ -40,17 +42,19 @@ class AutoExecutor:
                 "environment",
             )
         self._chosen, self.name = chosen, chosen.name
-        return chosen.open(network, directories)
+        return chosen.open(network, directories, helpers)
 
     def describe(self) -> ExecutorDescription:
         chosen = self._chosen.describe() if self._chosen else ExecutorDescription(name="auto")
         return chosen.model_copy(update={"why": self.why})
 
-    def _choose(self, network: Network) -> Executor | None:
+    def _choose(self, network: Network, helpers: int = 0) -> Executor | None:
         if not network.is_shaped:
             self.why = "the network is not shaped, so the loopback device is enough"
             return LoopbackExecutor(self._runtime)
-        candidates: tuple[Executor, ...] = (DockerExecutor(runtime=self._runtime), NetnsExecutor(self._runtime))
+        candidates: tuple[Executor, ...] = (NetnsExecutor(self._runtime),)
+        if not helpers:  # no dealer runs in a container
+            candidates = (DockerExecutor(runtime=self._runtime), *candidates)
         refused: list[str] = []
         for candidate in candidates:
             reason = candidate.missing(network)

@@ -107,9 +107,12 @@ class Executor(Protocol):
         """Why this executor cannot provide `network` on this machine, in one line with the fix; None if it can."""
         ...
 
-    def open(self, network: Network, directories: Sequence[Path]) -> AbstractContextManager[list[Host]]:
+    def open(
+        self, network: Network, directories: Sequence[Path], helpers: int = 0
+    ) -> AbstractContextManager[list[Host]]:
         """One host for each directory, in rank order, joined by `network`. The end of the context undoes everything.
 
+        The last `helpers` hosts are for no party, as a dealer's: the parties' cores are those that they have without.
         Raises SpuBenchError where this machine cannot do it.
         """
         ...
@@ -117,6 +120,16 @@ class Executor(Protocol):
     def describe(self) -> ExecutorDescription:
         """What the hosts and their network are, or were when last open, for the record."""
         ...
+
+
+def no_helpers(name: str, helpers: int) -> None:
+    """Raise SpuBenchError where an executor that has hosts for parties alone is asked for more."""
+    if helpers:
+        raise SpuBenchError(
+            f"The executor {name} cannot start a dealer.",
+            "use --executor netns or loopback, or `spu-bench dealer` and `spu-bench party` (docs/security.md).",
+            "bad_input",
+        )
 
 
 def require(executor: Executor, network: Network) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 from spu_bench import runtimes
 from spu_bench.errors import SpuBenchError, last_line
 from spu_bench.executors import scratch, subnets
-from spu_bench.executors.base import Host, PartyProcess, ReportedProcess
+from spu_bench.executors.base import Host, PartyProcess, ReportedProcess, no_helpers
 from spu_bench.executors.description import ContainerImage, ExecutorDescription
 from spu_bench.executors.loopback import cores_of, cores_per_party
 from spu_bench.network import Network, shapers, shell
@@ -140,7 +140,8 @@ class DockerExecutor:
         return self._description.model_copy()
 
     @contextmanager
-    def open(self, network: Network, directories: Sequence[Path]) -> Iterator[list[Host]]:
+    def open(self, network: Network, directories: Sequence[Path], helpers: int = 0) -> Iterator[list[Host]]:
+        no_helpers(self.name, helpers)
         name = scratch.new_name()
         with ExitStack() as undo:
             engine = undo.enter_context(_engine())

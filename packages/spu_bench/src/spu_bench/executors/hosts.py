@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from spu_bench import runtimes
 from spu_bench.errors import SpuBenchError, last_line
 from spu_bench.executors import host_agent
-from spu_bench.executors.base import Host, PartyProcess, ReportedProcess
+from spu_bench.executors.base import Host, PartyProcess, ReportedProcess, no_helpers
 from spu_bench.executors.description import ExecutorDescription
 from spu_bench.network import Network
 from spu_bench.provenance import Machine
@@ -142,7 +142,8 @@ class HostsExecutor:
         return ExecutorDescription(name="hosts", hosts=hosts)
 
     @contextmanager
-    def open(self, network: Network, directories: Sequence[Path]) -> Iterator[list[Host]]:
+    def open(self, network: Network, directories: Sequence[Path], helpers: int = 0) -> Iterator[list[Host]]:
+        no_helpers(self.name, helpers)
         if len(self._file.host) < len(directories):
             raise SpuBenchError(
                 f"The hosts file has {len(self._file.host)} hosts, and the protocol requires {len(directories)}.",

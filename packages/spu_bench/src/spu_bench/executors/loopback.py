@@ -15,6 +15,7 @@ from spu_bench import runtimes
 from spu_bench.executors.base import Host, PartyProcess, require
 from spu_bench.executors.description import ExecutorDescription
 from spu_bench.network import Network
+from spu_bench.party.process import PARENT
 
 
 def cores_per_party(parties: int) -> int:
@@ -23,9 +24,12 @@ def cores_per_party(parties: int) -> int:
 
 
 def cores_of(rank: int, parties: int, least: int = 1) -> list[int]:
-    """The cores of party `rank`: an equal part of this machine's, or all where that part has fewer than `least`."""
+    """The cores of party `rank`: an equal part of this machine's, or all where that part has fewer than `least`.
+
+    A helper, whose rank is that of no party, has all.
+    """
     cores = sorted(os.sched_getaffinity(0))
-    if len(cores) < parties * least:
+    if rank >= parties or len(cores) < parties * least:
         return cores
     share = len(cores) // parties
     return cores[rank * share : (rank + 1) * share]
@@ -56,7 +60,7 @@ class LoopbackHost:
             process = subprocess.Popen(
                 [sys.executable, *arguments],
                 cwd=self.directory,
-                env={**os.environ, **environment},
+                env={**os.environ, **environment, PARENT: str(os.getpid())},
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,
@@ -85,11 +89,12 @@ class LoopbackExecutor:
         return ExecutorDescription(name="loopback", kernel=platform.release())
 
     @contextmanager
-    def open(self, network: Network, directories: Sequence[Path]) -> Iterator[list[Host]]:
+    def open(self, network: Network, directories: Sequence[Path], helpers: int = 0) -> Iterator[list[Host]]:
         runtimes.require(self._runtime)
         require(self, network)
-        cores = cores_per_party(len(directories))
+        parties = len(directories) - helpers
+        cores = cores_per_party(parties)
         yield [
-            LoopbackHost(rank, cores, str(directory), cores_of(rank, len(directories), self._runtime.least_cores))
+            LoopbackHost(rank, cores, str(directory), cores_of(rank, parties, self._runtime.least_cores))
             for rank, directory in enumerate(directories)
         ]

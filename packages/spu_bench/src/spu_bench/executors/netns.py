@@ -24,6 +24,7 @@ from spu_bench.executors.description import ExecutorDescription
 from spu_bench.executors.loopback import cores_of, cores_per_party, keep_to
 from spu_bench.executors.scratch import is_orphan, new_name, scratch_directory
 from spu_bench.network import Network, shapers, shell
+from spu_bench.party.process import PARENT
 
 INTERFACE = "link0"
 _RUN = "/run/netns"
@@ -61,7 +62,7 @@ class NetnsHost:
             process = subprocess.Popen(
                 ["ip", "netns", "exec", self.namespace, sys.executable, *arguments],
                 cwd=directory,
-                env={**os.environ, **environment},
+                env={**os.environ, **environment, PARENT: str(os.getpid())},
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,
@@ -99,7 +100,7 @@ class NetnsExecutor:
         return self._description.model_copy()
 
     @contextmanager
-    def open(self, network: Network, directories: Sequence[Path]) -> Iterator[list[Host]]:
+    def open(self, network: Network, directories: Sequence[Path], helpers: int = 0) -> Iterator[list[Host]]:
         runtimes.require(self._runtime)
         require(self, network)
         sweep()
@@ -107,7 +108,8 @@ class NetnsExecutor:
         settings = shell.tcp_settings(network)
         with ExitStack() as undo:
             state = undo.enter_context(scratch_directory(name))
-            self._hosts = _join(name, network, directories, state, settings, undo, self._runtime.least_cores)
+            cores = (len(directories) - helpers, self._runtime.least_cores)
+            self._hosts = _join(name, network, directories, state, settings, undo, cores)
             self._shaper = shapers.choose(network, self._hosts[0])
             self._shaper.shape(network, self._hosts)
             self._description = ExecutorDescription(
@@ -145,15 +147,15 @@ def _join(
     state: Path,
     settings: Mapping[str, str],
     undo: ExitStack,
-    least_cores: int,
+    cores_for: tuple[int, int],
 ) -> list[NetnsHost]:
-    """Make the namespaces, a bridge, and a veth pair for each party."""
+    """Make the namespaces, a bridge, and a veth pair for each host. `cores_for`: parties, least cores of one."""
     middle = f"{name}-bridge"
     _add(middle, undo)
     mtu = str(network.mtu)
     _run(["ip", "-n", middle, "link", "add", "bridge", "type", "bridge"])
     hosts = []
-    cores = cores_per_party(len(directories))
+    cores = cores_per_party(cores_for[0])
     for rank, directory in enumerate(directories):
         own = state / str(rank)
         own.mkdir()
@@ -164,7 +166,7 @@ def _join(
             f"10.77.0.{rank + 1}",
             f"{name}-{rank}",
             own,
-            cores_of(rank, len(directories), least_cores),
+            cores_of(rank, *cores_for),
         )
         _add(host.namespace, undo)
         undo.callback(_end, host)

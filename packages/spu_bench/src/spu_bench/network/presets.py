@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Self
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from spu_bench.errors import SpuBenchError
+from spu_bench.untrusted import one_line, read_toml
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -94,10 +94,7 @@ class Network(BaseModel):
                 f"use one of {', '.join(NETWORKS)}, or the path of a TOML file.",
                 "bad_input",
             )
-        try:
-            data = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-            raise SpuBenchError(f"{path} cannot be read as TOML: {error}.", "correct the file.", "bad_input") from error
+        data = read_toml(path, "correct the file.")
         network = cls._checked({"name": path.stem, **data}, path)
         if network.name in NETWORKS:
             raise SpuBenchError(
@@ -123,8 +120,9 @@ def _describe(detail: ErrorDetails) -> str:
     if not detail["loc"]:
         return str(detail["msg"]).removeprefix("Value error, ")
     if detail["type"] == "extra_forbidden":
-        return f"{detail['loc'][0]}: unknown key"
-    return f"{detail['loc'][0]}: {str(detail['msg'])[0].lower()}{str(detail['msg'])[1:]} (given: {detail['input']!r})"
+        return f"{one_line(str(detail['loc'][0]))}: unknown key"
+    given = one_line(repr(detail["input"]))
+    return f"{detail['loc'][0]}: {str(detail['msg'])[0].lower()}{str(detail['msg'])[1:]} (given: {given})"
 
 
 _THROTTLE = "Cheetah's published throttle script (scripts/throttle.sh of OpenCheetah), which shapes the loopback device"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, Mapping, Optional, Protocol
+from typing import Any, Callable, Dict, Mapping, Optional, Protocol
 
+from spu_bench.errors import SpuBenchError
 from spu_bench.party import Holder
 from spu_bench.party.exchange import Exchange
 from spu_bench.party.spu_profile import OperationStats, Traffic
@@ -19,6 +20,44 @@ class Statistics:
 
     link: Optional[Traffic]
     operations: list[OperationStats] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Dealt:
+    """What a dealer that is a third party has given so far, at the party that asks it.
+
+    Offline: seconds, bytes and answers of what was prepared before an inference; `from_memory` of these were used.
+    Online: requests that went to the dealer while a Program ran, and their bytes; None where nobody counts.
+    """
+
+    offline_s: float
+    offline_bytes: int
+    prepared: int
+    from_memory: int
+    online_requests: Optional[int]
+    online_bytes: Optional[int]
+
+    def __sub__(self, before: Dealt) -> Dealt:
+        return Dealt(
+            self.offline_s - before.offline_s,
+            self.offline_bytes - before.offline_bytes,
+            self.prepared - before.prepared,
+            self.from_memory - before.from_memory,
+            None if self.online_requests is None else self.online_requests - (before.online_requests or 0),
+            None if self.online_bytes is None else self.online_bytes - (before.online_bytes or 0),
+        )
+
+
+class Dealer(Protocol):
+    """The session's part of a dealer that is a third party (party.dealer_client), at one party."""
+
+    def prepare(self) -> None:
+        """Have the answers of the next inference here, before its inputs are shared. Raises SpuBenchError."""
+        ...
+
+    def dealt(self) -> Optional[Dealt]:
+        """What it gave so far; None at a party that does not ask it."""
+        ...
 
 
 class Backend(Protocol):
@@ -37,8 +76,16 @@ class Backend(Protocol):
         """Compile the Program. Raises RuntimeError or ValueError."""
         ...
 
-    def connect(self) -> None:
-        """Make the link to the other parties, who do the same now. Raises RuntimeError."""
+    def connect(self, exchange: Exchange, end: Callable[[SpuBenchError], None]) -> None:
+        """Make the link to the other parties, who do the same now. Raises RuntimeError.
+
+        `end` ends this process with an error; any thread can call it.
+        """
+        ...
+
+    @property
+    def dealer(self) -> Optional[Dealer]:
+        """The third party that deals, after `connect`; None where there is none."""
         ...
 
     def share(self, exchange: Exchange, holder: Holder, arrays: Optional[Arrays]) -> None:

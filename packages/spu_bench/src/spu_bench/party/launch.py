@@ -22,16 +22,19 @@ from typing import Any, cast
 import psutil
 
 from spu_bench import runtimes
+from spu_bench.destinations import check_file, write_result
 from spu_bench.errors import DEBUG, SpuBenchError, killed
 from spu_bench.executors.scratch import scratch_directory
+from spu_bench.fixed_point import fixed_point
 from spu_bench.options import with_needed
 from spu_bench.party import OWNERS, ROLES
 from spu_bench.party.process import watch_opened_files
 from spu_bench.party.reasons import SEE_LOG, last_words, unknown_operation
-from spu_bench.party.task import Manifest, Task
+from spu_bench.party.task import DealerTask, Manifest, Task
 from spu_bench.program import Program
-from spu_bench.record import PartyOutcome, write_whole
+from spu_bench.record import PartyOutcome
 from spu_bench.session import Session
+from spu_bench.stopping import Stopped
 
 _SHARED_MODULES = ("__init__.py", "errors.py", "wire.py", "party/*.py")
 
@@ -65,24 +68,27 @@ def run_party(
     threads (None: as OMP_THREAD_LIMIT says, else one for each core that it may use). Raises SpuBenchError.
     """
     session.check_rank(rank)
+    for path in (files.output, files.outcome):
+        if path is not None:
+            check_file(path)
     runtime = runtimes.get(session.runtime)
     report: dict[str, Any] = {}
     opened = watch_opened_files()
     with scratch_directory() as scratch:
         try:
             _check_cores(runtime)
-            _check_inputs(rank, program, files.source)
+            _check_inputs(rank, program, session, files.source)
             report = _run(runtime, scratch, _task(rank, program, session, files, interface, scratch), cores)
             if failure := report.get("failure"):
                 raise SpuBenchError(**failure)
-        except SpuBenchError as error:
+        except (SpuBenchError, Stopped) as error:
             report["failure"] = error.parts()
             _print_log(scratch / "log")
             raise
         finally:
             outcome = _outcome(rank, runtime, report, opened)
             if files.outcome is not None:
-                write_whole(files.outcome, outcome.model_dump_json(indent=1))
+                write_result(files.outcome, outcome.model_dump_json(indent=1))
     return outcome
 
 
@@ -96,12 +102,16 @@ def _check_cores(runtime: runtimes.Runtime) -> None:
         )
 
 
-def _check_inputs(rank: int, program: Program, source: Path | None) -> None:
+def _check_inputs(rank: int, program: Program, session: Session, source: Path | None) -> None:
     """Read once what this party holds, so that the party's process need not check it."""
     program.module()
+    needed = program.manifest.runtime_options
+    options = with_needed(session.options, needed, protocol=session.protocol, runtime=session.runtime)
+    numbers = fixed_point(session.runtime, options.runtime, truncates=needed is None)
     for holder, owner_rank in OWNERS.items():
         if owner_rank in (None, rank):
-            program.arrays(holder, source if holder == "client" else None)
+            for name, array in program.arrays(holder, source if holder == "client" else None).items():
+                numbers.check_array(name, array)
 
 
 def _task(
@@ -115,7 +125,6 @@ def _task(
     manifest = cast(Manifest, program.manifest.model_dump(mode="json", by_alias=True))
     return Task(
         rank=rank,
-        parent=os.getpid(),
         runtime=runtime.title,
         protocol=session.protocol,
         program=str(program.path),
@@ -125,9 +134,14 @@ def _task(
         report=str(scratch / "report"),
         log=str(scratch / "log"),
         interface=interface,
-        device=_device(session.party[rank].address),
-        link=[(party.address, party.port if at == rank else party.seen_at) for at, party in enumerate(session.party)],
-        exchange=[(party.address, party.port + 1) for party in session.party],
+        device=_device(session.party[rank].own),
+        link=[
+            (party.own, party.port) if at == rank else (party.address, party.seen_at)
+            for at, party in enumerate(session.party)
+        ],
+        exchange=[
+            (party.own if at == rank else party.address, party.port + 1) for at, party in enumerate(session.party)
+        ],
         link_counter=_text(files.link_counter),
         digest=session.digest(),
         repeats=session.repeats,
@@ -138,6 +152,7 @@ def _task(
             "compiler": options.compiler,
             "link": options.link,
         },
+        dealer=cast(DealerTask, session.dealer.model_dump(mode="json")) if session.dealer else None,
     )
 
 
@@ -163,7 +178,7 @@ def _run(runtime: runtimes.Runtime, scratch: Path, task: Task, cores: int | None
     task.save(str(scratch / "task"))
     with open(task.log, "ab") as log:
         process = subprocess.Popen(
-            [python, "-m", runtime.backend, str(scratch / "task")],
+            [python, "-m", "spu_bench.party.start", str(os.getpid()), runtime.backend, str(scratch / "task")],
             env={**environment, "OMP_THREAD_LIMIT": limit},
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -173,6 +188,7 @@ def _run(runtime: runtimes.Runtime, scratch: Path, task: Task, cores: int | None
         status = process.wait()
     finally:
         process.kill()
+        process.wait()
     said = Path(task.log).read_text(errors="replace")
     if named := unknown_operation(said):
         problem = f"{runtime.title} cannot compile the Program: {named}"

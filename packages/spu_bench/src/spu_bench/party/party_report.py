@@ -8,6 +8,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Optional
 
+from spu_bench.party.backend import Dealt
 from spu_bench.party.spu_profile import OperationStats, Traffic
 
 
@@ -22,6 +23,7 @@ class InferenceReport:
     link: Optional[Traffic]
     interface_sent_bytes: Optional[int]
     interface_received_bytes: Optional[int]
+    dealt: Optional[Dealt] = None
 
 
 @dataclass

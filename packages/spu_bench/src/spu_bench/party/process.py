@@ -10,6 +10,12 @@ from typing import Any, Optional
 
 from spu_bench.errors import SpuBenchError
 
+PARENT = "SPU_BENCH_PARENT"
+"""The environment variable with the number of the process that started a party, where both are in one PID namespace."""
+
+DIE_WITH_PARENT = "--die-with-parent"
+"""The option of `spu-bench party` that ends the party when its parent ends."""
+
 _DATA_FILES = {".npz", ".npy", ".json", ".toml", ".hlo"}
 _PR_SET_PDEATHSIG = 1
 
@@ -17,9 +23,12 @@ _PR_SET_PDEATHSIG = 1
 def die_with_parent(parent: Optional[int] = None) -> None:
     """Let the kernel end this process when the process that started it ends, also by SIGKILL.
 
-    Where the number of that process is known and it has already ended, this process ends now.
+    The number of that process is `parent`, else in the environment variable PARENT. Where it is known and that process
+    has already ended, this process ends now. Call this before anything that takes time.
     """
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if parent is None and PARENT in os.environ:
+        parent = int(os.environ[PARENT])
     if parent is not None and os.getppid() != parent:
         os._exit(1)
 

@@ -6,9 +6,11 @@ A party holds only its own secrets. The server (rank 0) reads the weights, the c
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -19,31 +21,34 @@ import numpy as np
 
 from spu_bench.errors import Reason, SpuBenchError
 from spu_bench.party import CLIENT, OWNERS, Holder
-from spu_bench.party.backend import Arrays, Backend
-from spu_bench.party.exchange import Exchange, agree, listen
+from spu_bench.party.backend import Arrays, Backend, Dealt
+from spu_bench.party.exchange import SILENCE_S, Exchange, agree, agree_on_batches
+from spu_bench.party.handshake import listen
 from spu_bench.party.party_report import InferenceReport, PartyReport
 from spu_bench.party.process import (
     delay_abort,
-    die_with_parent,
     interface_bytes,
     peak_memory_bytes,
     watch_opened_files,
 )
 from spu_bench.party.reasons import SEE_LOG, reason_of
-from spu_bench.party.task import Task, load_task
+from spu_bench.party.task import ArraySpec, Task, load_task
 
 _CHECK_PORTS = "check that the ports of the link file are free and reachable from every party."
+_SHARE_BYTES = 64  # no protocol's share of an element is larger
+_SHARE_HEADS = 1 << 22
+_SLOWER_PEER = 10.0  # a peer may take so many times longer to compile than this party
 _LOSS_IS_KNOWN_S = 2.0  # within this time the exchange has seen that a peer is gone
 
 
 class SessionLoop:
     """One party from its inputs to its outputs; `report` grows while it runs."""
 
-    def __init__(self, task: Task, backend: Backend, report: PartyReport, on_loss: Callable[[int, str], None]) -> None:
+    def __init__(self, task: Task, backend: Backend, report: PartyReport, end: Callable[[SpuBenchError], None]) -> None:
         self.task = task
         self.report = report
         self._backend = backend
-        self._on_loss = on_loss
+        self._end = end
 
     def run(self) -> Optional[Arrays]:
         """Run the session; the client gets the outputs by name, inputs stacked, any other party None."""
@@ -55,11 +60,15 @@ class SessionLoop:
         exchange = Exchange(task.rank, task.exchange, timeout_s=task.connect_timeout_s, on_loss=self._on_loss)
         batches = self._agree(exchange, inputs)
         report.connect_s = time.perf_counter() - started
+        # The compiler keeps all other threads of its process waiting, so that no heartbeat comes
+        exchange.be_patient(math.inf)
         self._compile()
+        exchange.be_patient(SILENCE_S + _SLOWER_PEER * report.compile_s)
         exchange.barrier()  # a link waits only seconds for a peer that still compiles
+        exchange.be_patient(SILENCE_S)
         delay_abort()
         with self._failures("could not make its link", _CHECK_PORTS, "environment"):
-            self._backend.connect()
+            self._backend.connect(exchange, self._end)
         started = time.perf_counter()
         with self._failures("failed while it shared the weights"):
             self._backend.share(exchange, "public", inputs["public"])
@@ -71,7 +80,12 @@ class SessionLoop:
         exchange.close()
         if task.rank != CLIENT:
             return None
-        return {name: np.concatenate(arrays) for name, arrays in collected.items()}
+        return {name: np.concatenate([np.atleast_1d(array) for array in arrays]) for name, arrays in collected.items()}
+
+    def _on_loss(self, peer: int, what: str) -> None:
+        # The runtime is deep in C++ and waits for a peer that will not come: only ending the process gets it out.
+        fix = f"read the log of party {peer}, then start all parties again."
+        self._end(SpuBenchError(f"Party {peer} was lost: it {what}.", fix, "peer"))
 
     def describe_process(self) -> None:
         """Put what the process is and used into the report."""
@@ -97,9 +111,13 @@ class SessionLoop:
         agree(exchange, {**terms, **{f"version of {name}": each for name, each in self._backend.software.items()}})
         batches = 1
         for spec in self.task.arguments("client") if self.task.rank == CLIENT else []:
-            array = inputs["client"][spec["name"]]
-            batches = max(batches, len(array) // spec["shape"][0] if spec["shape"] else 1)
-        return int(exchange.all_to_all(str(batches).encode()).get(CLIENT, str(batches).encode()))
+            if _is_batched(spec):
+                batches = len(inputs["client"][spec["name"]]) // spec["shape"][0]
+        batches = agree_on_batches(exchange, batches)
+        arrays = [*self.task.manifest["arguments"], *self.task.manifest["outputs"]]
+        elements = sum(math.prod(spec["shape"]) for spec in arrays)
+        exchange.allow(_SHARE_BYTES * elements + _SHARE_HEADS)
+        return batches
 
     def _compile(self) -> None:
         started = time.perf_counter()
@@ -118,12 +136,15 @@ class SessionLoop:
         collected: dict[str, list[Any]] = {}
         order = [0] * self.task.warmup + list(range(batches)) * self.task.repeats
         for position, batch in enumerate(order):
+            dealt = self._dealt()
+            if self._backend.dealer is not None:
+                self._backend.dealer.prepare()
             exchange.barrier()
             interface, before = self._interface(), self._backend.statistics()
             times, worked, outputs = self._infer(exchange, self._batch(client, batch))
             exchange.barrier()
             interface = [after - start for start, after in zip(interface, self._interface())]
-            after = self._backend.statistics()
+            after, dealt = self._backend.statistics(), self._dealt(dealt)
             if position < self.task.warmup:
                 continue
             input_s, run_s, reveal_s = np.diff(times).tolist()
@@ -136,6 +157,7 @@ class SessionLoop:
                     link=after.link - before.link if after.link and before.link else None,
                     interface_sent_bytes=interface[0] if interface else None,
                     interface_received_bytes=interface[1] if interface else None,
+                    dealt=dealt,
                 )
             )
             self.report.operations = after.operations
@@ -165,10 +187,17 @@ class SessionLoop:
             return None
         cut: Arrays = {}
         for spec in self.task.arguments("client"):
-            size = spec["shape"][0] if spec["shape"] else 1
             array = client[spec["name"]]
-            cut[spec["name"]] = array[batch * size : (batch + 1) * size] if spec["shape"] else array
+            if _is_batched(spec):
+                size = spec["shape"][0]
+                array = array[batch * size : (batch + 1) * size]
+            cut[spec["name"]] = array
         return cut
+
+    def _dealt(self, before: Optional[Dealt] = None) -> Optional[Dealt]:
+        """What a third party has dealt to this party so far, or since `before`; None where it asks none."""
+        now = self._backend.dealer.dealt() if self._backend.dealer is not None else None
+        return now - before if now is not None and before is not None else now
 
     def _interface(self) -> list[int]:
         """Bytes sent and received on the interface so far; [] where none was named."""
@@ -187,7 +216,6 @@ class SessionLoop:
 def main(make_backend: Callable[[Task], Backend]) -> int:
     """Run the party of the task file that this process was started with; the exit status is 0 or 1."""
     task = load_task(sys.argv[1])
-    die_with_parent(task.parent)
     opened = watch_opened_files()
     report = PartyReport()
     ending = threading.Lock()
@@ -198,18 +226,18 @@ def main(make_backend: Callable[[Task], Backend]) -> int:
             report.failure = error.parts()
         report.save(task.report)
 
-    def on_loss(peer: int, what: str) -> None:
-        # The runtime is deep in C++ and waits for a peer that will not come: only ending the process gets it out.
+    def end(error: SpuBenchError) -> None:
         if ending.acquire(blocking=False):
-            fix = f"read the log of party {peer}, then start all parties again."
-            finish(SpuBenchError(f"Party {peer} was lost: it {what}.", fix, "peer"))
+            finish(error)
+            if task.dealer is not None:
+                time.sleep(_LOSS_IS_KNOWN_S)  # so that the others see what is wrong themselves, and not a lost party
             os._exit(1)
 
     try:
-        loop = SessionLoop(task, make_backend(task), report, on_loss)
+        loop = SessionLoop(task, make_backend(task), report, end)
         outputs = loop.run()
         if outputs is not None and task.output:
-            _save_npz(task.output, outputs)
+            _save_outputs(task.output, outputs)
         loop.describe_process()
         failure = None
     except SpuBenchError as error:
@@ -218,12 +246,38 @@ def main(make_backend: Callable[[Task], Backend]) -> int:
         traceback.print_exc()
         failure = SpuBenchError(f"{task.runtime} failed: {type(error).__name__}: {reason_of(error)}", SEE_LOG, "failed")
     if failure is not None and not ending.acquire(blocking=False):
-        time.sleep(60)  # on_loss is ending this process, and knows the cause better
+        time.sleep(60)  # `end` is ending this process, and knows the cause better
     finish(failure)
     return 1 if failure else 0
 
 
+def _is_batched(spec: ArraySpec) -> bool:
+    """Whether the first axis of an argument is the batch; `launch` has checked that all arrays have as many."""
+    return spec["batched"] and bool(spec["shape"])
+
+
+def _save_outputs(path: str, arrays: Arrays) -> None:
+    """Write the outputs, for their owner alone. Where that fails, SpuBenchError says in which file they are instead."""
+    try:
+        _save_npz(path, arrays)
+    except OSError as error:
+        handle, other = tempfile.mkstemp(prefix="spu-bench-outputs-", suffix=".npz")
+        os.close(handle)
+        _save_npz(other, arrays)
+        raise SpuBenchError(
+            f"{path} cannot be written ({error.strerror}). The outputs are in {other}.",
+            "free disk space, or correct the rights of the directory.",
+            "environment",
+        ) from None
+
+
 def _save_npz(path: str, arrays: Arrays) -> None:
-    with open(path + ".part", "wb") as stream:
-        np.savez(stream, **arrays)
-    os.replace(path + ".part", path)
+    part = path + ".part"
+    try:
+        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "wb") as stream:
+            np.savez(stream, **arrays)
+        os.replace(part, path)
+    except OSError:
+        if os.path.lexists(part):
+            os.unlink(part)
+        raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from spu import Io, Runtime, libspu
@@ -14,6 +14,7 @@ from spu_bench.errors import SpuBenchError
 from spu_bench.options import Options, compiler_options, runtime_config, set_link_fields
 from spu_bench.party import OWNERS, Holder, session_loop
 from spu_bench.party.backend import Statistics
+from spu_bench.party.exchange import Exchange
 from spu_bench.party.spu_backend import SpuBackend, describe_link
 from spu_bench.party.spu_profile import OperationStats, Traffic, parse_profiles
 from spu_bench.party.task import Task
@@ -54,7 +55,13 @@ class Spu095Backend(SpuBackend):
             spu_api.compile(source, compiler_options(self._options)),
         )
 
-    def connect(self) -> None:
+    def connect(self, exchange: Exchange, end: Callable[[SpuBenchError], None]) -> None:
+        if self.task.dealer is not None:
+            from spu_bench.party.dealer_client import DealerClient  # only here: it loads cryptography
+
+            self.dealer = client = DealerClient(self.task.dealer, self.task.connect_timeout_s)
+            settings = {**self._options.runtime, **client.begin(exchange, self.task.rank, end)}
+            self._config = runtime_config(self.task.protocol, self._options.model_copy(update={"runtime": settings}))
         description = libspu.link.Desc()
         describe_link(description, self.task.link, _RECEIVE_TIMEOUT_S)
         set_link_fields(description, self._options)

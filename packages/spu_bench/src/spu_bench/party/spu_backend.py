@@ -6,8 +6,9 @@ import os
 from abc import ABC, abstractmethod
 from typing import Any, Optional
 
+from spu_bench.errors import SpuBenchError
 from spu_bench.party import CLIENT, OWNERS, Holder
-from spu_bench.party.backend import Arrays
+from spu_bench.party.backend import Arrays, Dealer
 from spu_bench.party.exchange import Exchange, pack, unpack
 from spu_bench.party.task import Endpoint, Task
 
@@ -21,6 +22,7 @@ class SpuBackend(ABC):
     runtime: Any
     executable: Any
     io: Any
+    dealer: Optional[Dealer] = None
 
     def __init__(self, task: Task) -> None:
         self.task = task
@@ -48,6 +50,12 @@ class SpuBackend(ABC):
             mine = {name: each[self.task.rank] for name, each in shares.items()}
         else:
             mine = self._unpack(exchange.receive(owner))
+            if set(mine) != {spec["name"] for spec in self.task.arguments(holder)}:
+                raise SpuBenchError(
+                    f"Party {owner} sent shares of other arrays than the Program's.",
+                    "start all parties again, and let nobody else reach their ports.",
+                    "peer",
+                )
         for name, share in mine.items():
             self.runtime.set_var(name, share)
 

@@ -13,12 +13,13 @@ Endpoint = Tuple[str, int]
 
 
 class ArraySpec(TypedDict):
-    """An argument or an output of the module; `holder` is who holds the argument (program.Argument)."""
+    """An argument or an output of the module; `holder` and `batched` are those of an argument (program.Argument)."""
 
     name: str
     shape: list[int]
     dtype: str
     holder: Holder
+    batched: bool
 
 
 class Manifest(TypedDict):
@@ -30,6 +31,19 @@ class Manifest(TypedDict):
     outputs: list[ArraySpec]
     made_by: dict[str, Any]
     fingerprint: str
+
+
+class DealerTask(TypedDict):
+    """The table [dealer] of the link file (session.DealerAddress)."""
+
+    address: str
+    port: int
+    transport: str
+    key_file: Optional[str]
+    certificate: Optional[str]
+    private_key: Optional[str]
+    ca: Optional[str]
+    insecure: bool
 
 
 class Tables(TypedDict):
@@ -44,16 +58,15 @@ class Tables(TypedDict):
 class Task:
     """A party's part of a session.
 
-    `parent` is the process that waits for this one, `runtime` the runtime's name in messages. `program` is the
-    Program's directory, `source` the client's own input (None: the sample), `output` where the client's outputs go.
-    The process leaves its report in the file `report`, and its log and that of the runtime in `log`. `interface` is
-    the network interface whose bytes are counted (None: not counted), `device` the one with this party's address.
-    `link` and `exchange` are the addresses of all parties in rank order, as this party sees them; `link_counter` is
-    the file in which a CountingRelay counts (None: there is no relay). `digest` is what all parties must agree on.
+    `runtime` is the runtime's name in messages, `program` the Program's directory, `source` the client's own input
+    (None: the sample), `output` where the client's outputs go. The process leaves its report in the file `report`, and
+    its log and that of the runtime in `log`. `interface` is the network interface whose bytes are counted (None: not
+    counted), `device` the one with this party's address. `link` and `exchange` are the addresses of all parties in rank
+    order, as this party sees them; `link_counter` is the file in which a CountingRelay counts (None: there is no
+    relay). `digest` is what all parties must agree on. `dealer` is the third party that deals.
     """
 
     rank: int
-    parent: int
     runtime: str
     protocol: str
     program: str
@@ -72,6 +85,7 @@ class Task:
     warmup: int
     connect_timeout_s: float
     options: Tables
+    dealer: Optional[DealerTask] = None
 
     def arguments(self, holder: Holder) -> list[ArraySpec]:
         """The Program's arguments that `holder` has."""

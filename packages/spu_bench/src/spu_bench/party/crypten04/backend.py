@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import crypten
@@ -31,6 +31,8 @@ _SECTIONS = ("encoder", "functions")
 class CryptenBackend:
     """A party whose runtime is a process group of PyTorch over gloo."""
 
+    dealer = None
+
     def __init__(self, task: Task) -> None:
         self.task = task
         _configure(task.options["runtime"])
@@ -45,7 +47,7 @@ class CryptenBackend:
     def compile(self) -> None:
         """CrypTen compiles nothing."""
 
-    def connect(self) -> None:
+    def connect(self, exchange: Exchange, end: Callable[[SpuBenchError], None]) -> None:
         address, port = self.task.link[0]
         if self.task.device is None:
             raise SpuBenchError(

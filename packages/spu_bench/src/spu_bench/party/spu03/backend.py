@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import sys
-from typing import Any, Mapping, Optional
+from typing import Any, Callable, Mapping, Optional
 
 import spu
 from google.protobuf import json_format
@@ -14,6 +14,7 @@ from spu.binding import _lib
 from spu_bench.errors import SpuBenchError
 from spu_bench.party import Holder, session_loop
 from spu_bench.party.backend import Statistics
+from spu_bench.party.exchange import Exchange
 from spu_bench.party.reasons import reason_of
 from spu_bench.party.spu03.layout import add_layout_formats
 from spu_bench.party.spu_backend import SpuBackend, describe_link
@@ -48,7 +49,7 @@ class Spu03Backend(SpuBackend):
             code=spu.compile(add_layout_formats(self.module()), "hlo", kinds),
         )
 
-    def connect(self) -> None:
+    def connect(self, exchange: Exchange, end: Callable[[SpuBenchError], None]) -> None:
         self.runtime = spu.Runtime(_lib.link.create_brpc(self._description, self.task.rank), self._config)
 
     def make_shares(self, array: Any, holder: Holder) -> list[Any]:

@@ -13,10 +13,10 @@ from spu_bench.dealer import ahead, client
 from spu_bench.dealer.connection import ConnectionLimits, Message, Reply
 from spu_bench.dealer.draws import Draw
 from spu_bench.dealer.guard import Limits
+from spu_bench.dealer.key_session import Session
 from spu_bench.dealer.recording import Recording
 from spu_bench.dealer.requests import SERVICE
 from spu_bench.dealer.service import Service
-from spu_bench.dealer.session import Session
 from spu_bench.dealer.tls import TlsFiles
 from spu_bench.errors import SpuBenchError
 

@@ -12,7 +12,7 @@ from ...model import Model
 from ...types import NpArray, Params
 from ..tuned_fxp.supported import TunedModel
 from .arithmetic import LIMIT, ExactRing, RealRing
-from .polynomials import DEGREES
+from .polynomials import DEGREES, even_form
 from .ring_pass import RingPass, whole
 from .ring_weights import fold
 from .structure import Folded
@@ -21,6 +21,8 @@ REAL_IMAGES, EXACT_IMAGES = 8, 4
 POLYNOMIAL_SHARE = 0.3
 """Of the allowed error, what polynomials and rounded weights may take; the rest is for truncations."""
 POLYNOMIALS = ("exact", "erf", "tanh")
+NEGLIGIBLE = 2e-4
+"""An error of GeLU that no search needs to go below."""
 TOLERANCES = (4e-3, 2e-3, 1e-3, 5e-4, 2e-4)
 
 
@@ -66,14 +68,14 @@ def choose(model: Model, params: Params, images: NpArray, calibration: Calibrati
     def off(degrees: Sequence[int], tolerance: float) -> float:
         return float(np.abs(real_logits(made(degrees, tolerance), few)[0] - truth).max())
 
-    allowed, finest = POLYNOMIAL_SHARE * error, TOLERANCES[-1]
-    layers = range(model.config.layers)
-    best = [16] * len(layers)
+    finest = TOLERANCES[-1]
     if tuned.gelu not in POLYNOMIALS:
-        best, degrees = [DEGREES[0]] * len(layers), [DEGREES[0]] * len(layers)
+        best = degrees = [DEGREES[0]] * model.config.layers
     else:
-        while best[0] < DEGREES[-1] and off(best, finest) > 0.5 * allowed:
-            best = [2 * best[0]] * len(layers)
+        best = [_sufficient(tuned.gelu, layer.bound) for layer in calibration.tokens]
+    # Rounded weights alone may take more than the share of the polynomials.
+    allowed = max(POLYNOMIAL_SHARE * error, 1.25 * off(best, finest))
+    if tuned.gelu in POLYNOMIALS:
         degrees = _lowered(best, lambda d: off(d, finest), allowed)
     tolerance = next((t for t in TOLERANCES if off(degrees, t) <= allowed), finest)
     program = made(degrees, tolerance)
@@ -81,6 +83,12 @@ def choose(model: Model, params: Params, images: NpArray, calibration: Calibrati
     exact = simulate(program, few[:EXACT_IMAGES])
     reached = max(np.abs(real - truth).max(), np.abs(exact - truth[:EXACT_IMAGES]).max())
     return replace(calibration, ring=RingChoice(tuple(degrees), tolerance, error, float(reached), headroom))
+
+
+def _sufficient(gelu: str, bound: float) -> int:
+    """The lowest degree whose polynomial errs by NEGLIGIBLE at most, or the highest there is."""
+    name = "tanh" if gelu == "tanh" else "exact"
+    return next((d for d in DEGREES if even_form(name, d, bound).error <= NEGLIGIBLE), DEGREES[-1])
 
 
 def _lowered(best: list[int], off: Callable[[Sequence[int]], float], allowed: float) -> list[int]:

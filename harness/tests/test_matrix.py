@@ -184,7 +184,7 @@ def test_two_runs_at_once_measure_once(workplace: pytest.Pytester) -> None:
         both = [session(workplace), session(workplace)]
         for run in both:
             assert run.stdout is not None
-            assert any("waiting for another measured run" in line for line in run.stdout)
+            assert any("waiting until another measured run" in line for line in run.stdout)
         assert not stored(workplace)
     while all(run.poll() is None for run in both):
         time.sleep(0.02)

@@ -168,23 +168,16 @@ def test_an_interface_that_does_not_exist(small: Path, tmp_path: Path) -> None:
     assert party.returncode == 2 and "There is no network interface 'no-such0'" in one_line(errors)
 
 
-def test_a_defect_is_one_line_too(small: Path, tmp_path: Path) -> None:
+def test_a_defect_is_one_line_too(small: Path) -> None:
     """What nobody has foreseen gives no traceback, unless one asks for it."""
-    (tmp_path / "file").touch()
-    command = [
-        "run",
-        str(small),
-        "--executor",
-        "loopback",
-        "--repeats",
-        "1",
-        "--json",
-        str(tmp_path / "file" / "record"),
-    ]
-    done = cli(*command)
-    assert done.returncode == 1 and "spu-bench failed: " in one_line(done.stderr)
-    asked = cli(*command, SPU_BENCH_DEBUG="1")
-    assert asked.returncode == 1 and "Traceback" in asked.stderr
+    broken = "import sys, spu_bench.cli.run as run; run.load_program = lambda path: 1 / 0; "
+    program = broken + f"from spu_bench.cli import main; sys.argv = ['spu-bench', 'run', {str(small)!r}]; main()"
+    for asked in (False, True):
+        environment = {**os.environ, "SPU_BENCH_DEBUG": "1"} if asked else None
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+        assert done.returncode == 1 and ("Traceback" in done.stderr) is asked
+        if not asked:
+            assert "spu-bench failed: ZeroDivisionError" in one_line(done.stderr)
 
 
 def test_a_party_killed_under_a_run(long: Path) -> None:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from spu_bench import NewProgram, RunRecord, SpuBenchError, load_program, program_from_function, run
+from spu_bench import NewProgram, RunFailed, RunRecord, SpuBenchError, load_program, program_from_function, run
 from spu_bench.comparison import OutputComparison
 from spu_bench.program import manifest_fingerprint
 
@@ -135,10 +135,11 @@ def test_a_wrong_result_names_its_likely_cause(fn: Callable[..., Any], cause: st
 
 
 def test_a_number_beyond_the_ring_is_named(tmp_path: Path) -> None:
-    """A Program made by hand can hold one."""
+    """A Program made by hand can hold one: the party that has it refuses it."""
     path = program_from_function(lambda w, x: x @ w, W * np.float32(1e9), X).save(tmp_path / "program")
-    record = run(load_program(path), executor="loopback")
-    assert record.status == "wrong" and record.likely_cause is not None and "'params'" in record.likely_cause.cause
+    with pytest.raises(RunFailed, match="'params' has values up to") as caught:
+        run(load_program(path), executor="loopback")
+    assert caught.value.record.status == "failed" and caught.value.reason == "bad_input"
 
 
 def test_an_argument_is_batched_unless_it_says_otherwise(small: Path) -> None:

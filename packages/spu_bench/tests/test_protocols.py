@@ -13,7 +13,7 @@ from spu_bench.protocols import EXACT, Protocol
 from spu_bench.session import Session
 
 MADE_UP = Protocol("made_up", parties=3, runtimes=("0.9.5",), lock_step=True, trust="no one", presets=(EXACT,))
-ADDRESS = {"address": "127.0.0.1", "port": 9530}
+ADDRESSES = tuple({"address": "127.0.0.1", "port": 9530 + 2 * rank} for rank in range(3))
 
 
 @pytest.fixture
@@ -26,9 +26,9 @@ def made_up(monkeypatch: pytest.MonkeyPatch) -> str:
 def test_a_protocol_is_added_in_one_place(made_up: str) -> None:
     """The runtime's list, the link file's number of parties, the presets and the trust model follow."""
     assert made_up in runtimes.get("0.9.5").protocols and made_up not in runtimes.get("0.3.1b0").protocols
-    assert len(Session(protocol=made_up, party=(ADDRESS,) * 3).party) == 3
+    assert len(Session(protocol=made_up, party=ADDRESSES).party) == 3
     with pytest.raises(ValueError, match="made_up takes 3 parties, not 2"):
-        Session(protocol=made_up, party=(ADDRESS,) * 2)
+        Session(protocol=made_up, party=ADDRESSES[:2])
     assert made_up in EXACT.protocols
     assert protocols.get(made_up).trust_model({}) == "no one"
     assert made_up not in protocols.predictable("0.9.5"), "it takes three parties"

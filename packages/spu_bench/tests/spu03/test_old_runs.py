@@ -12,7 +12,7 @@ from parties import cli, free_port, start_party, write_link
 from programs import save_program, write_program
 from requirements_of_tests import lacks_commands, lacks_root, require
 
-from spu_bench import Network, Options, RunRecord, load_program, run
+from spu_bench import Network, Options, RunFailed, RunRecord, load_program, run
 from spu_bench.program import read_npz
 
 pytestmark = pytest.mark.usefixtures("no_orphans")
@@ -25,10 +25,21 @@ def products(weights: dict[str, Any], images: Any) -> Any:
     return images
 
 
+def run_twice_at_most(program: Path, protocol: str, runtime: str) -> RunRecord:
+    """A run; another one if it did not end: SPU 0.3.1b0 under CHEETAH can wait for itself (LazyExpandSEALContexts)."""
+    settings: dict[str, Any] = {"protocol": protocol, "runtime": runtime, "executor": "loopback", "timeout_s": 120}
+    try:
+        return run(load_program(program), repeats=2, warmup=1, **settings)
+    except RunFailed as error:
+        if error.reason != "walltime" or protocol != "cheetah":
+            raise
+        return run(load_program(program), repeats=2, warmup=1, **settings)
+
+
 @pytest.mark.parametrize("protocol", ["semi2k", "cheetah"])
 def test_a_program_gives_plaintexts_logits(old: str, small: Path, protocol: str) -> None:
     """The changed module runs; of the secret files each party opened its own alone; the record says who counted."""
-    record = run(load_program(small), protocol=protocol, runtime=old, executor="loopback", repeats=2, warmup=1)
+    record = run_twice_at_most(small, protocol, old)
     assert record.status == "ok" and record.statistics is not None and record.statistics.n == 2
     assert record.accuracy is not None and record.accuracy.inputs == record.accuracy.top1_equal == 2
     assert record.accuracy.max_abs_error < 1e-3

@@ -83,7 +83,8 @@ def load_checkpoint(path: str | Path) -> tuple[Model, Params, CheckpointOrigin]:
         origin = CheckpointOrigin.model_validate(content["about"])
         problem = _problem(model, params)
     except _DAMAGED as error:
-        problem = error.problem if isinstance(error, ModelError) else first_line(error)
+        # JAX's own words, which some versions break into lines
+        problem = " ".join(error.problem.split()) if isinstance(error, ModelError) else first_line(error)
     if problem:
         raise SearchError(
             f"{directory} is not a checkpoint of this version ({problem}).", "train it again with `mpc-search retrain`."

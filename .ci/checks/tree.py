@@ -32,8 +32,8 @@ BY_SUBJECT = {"cli", "tables"}
 _DATA = {".csv", ".json", ".txt", ".lock"}
 _PATHS = re.compile(r"(?<![\w./~$}])(?<!\w\x22)/(?:work|root|home/(?!me/|you/)\w+|Users/\w+)/[\w.-]+")
 _HOSTS = re.compile(
-    r"\b(?:pypi\.org|files\.pythonhosted\.org|pythonhosted\.org|registry\.npmjs\.org|index\.docker\.io|ghcr\.io|quay\.io|"
-    r"download\.pytorch\.org|deb\.debian\.org|anaconda\.org)\b"
+    r"\b(?:(?:pypi|(?:files\.)?pythonhosted|registry\.npmjs|download\.pytorch|deb\.debian|anaconda)\.org"
+    r"|(?:index\.docker|ghcr|quay)\.io)\b"
     r"|(?:--|PIP_)(?:extra[-_])?index[-_]url[= ]+\S*://",
     re.IGNORECASE,
 )

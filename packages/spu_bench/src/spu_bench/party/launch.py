@@ -26,7 +26,7 @@ from spu_bench.destinations import check_file, write_result
 from spu_bench.errors import DEBUG, SpuBenchError, killed
 from spu_bench.executors.scratch import scratch_directory
 from spu_bench.fixed_point import fixed_point
-from spu_bench.options import with_needed
+from spu_bench.options import Options, with_needed
 from spu_bench.party import OWNERS, ROLES
 from spu_bench.party.process import watch_opened_files
 from spu_bench.party.reasons import SEE_LOG, last_words, unknown_operation
@@ -102,12 +102,17 @@ def _check_cores(runtime: runtimes.Runtime) -> None:
         )
 
 
+def _options(program: Program, session: Session) -> Options:
+    """The session's options with what the Program needs. Raises SpuBenchError where the two differ."""
+    needed = program.manifest.runtime_options
+    return with_needed(session.options, needed, protocol=session.protocol, runtime=session.runtime)
+
+
 def _check_inputs(rank: int, program: Program, session: Session, source: Path | None) -> None:
     """Read once what this party holds, so that the party's process need not check it."""
     program.module()
-    needed = program.manifest.runtime_options
-    options = with_needed(session.options, needed, protocol=session.protocol, runtime=session.runtime)
-    numbers = fixed_point(session.runtime, options.runtime, truncates=needed is None)
+    truncates = program.manifest.runtime_options is None
+    numbers = fixed_point(session.runtime, _options(program, session).runtime, truncates=truncates)
     for holder, owner_rank in OWNERS.items():
         if owner_rank in (None, rank):
             for name, array in program.arrays(holder, source if holder == "client" else None).items():
@@ -119,9 +124,7 @@ def _task(
 ) -> Task:
     """What the party's process has to know."""
     runtime = runtimes.get(session.runtime)
-    options = with_needed(
-        session.options, program.manifest.runtime_options, protocol=session.protocol, runtime=session.runtime
-    )
+    options = _options(program, session)
     manifest = cast(Manifest, program.manifest.model_dump(mode="json", by_alias=True))
     return Task(
         rank=rank,
